@@ -1,0 +1,90 @@
+// The composition root: from a validated configuration to the parts that make up a running pgsteer, general to specific.
+
+import { randomBytes } from "node:crypto";
+import { ScramDerivations } from "../auth/scram.ts";
+import { clientTlsContext, type ServerTls, serverTls } from "../auth/tls-options.ts";
+import type { ClusterConfig, Config, SourceConfig } from "../config/config.ts";
+import type { Clock } from "../core/clock.ts";
+import type { Logger } from "../core/logger.ts";
+import { type ClusterObserver, type DiscoveryOptions, observeCluster } from "../discovery/observer.ts";
+import { DataPlane, type DataPlaneOptions } from "../proxy/data-plane.ts";
+import { PoolProber } from "../proxy/prober.ts";
+
+/** A running pgsteer's parts. */
+export interface Router {
+  readonly dataPlane: DataPlane;
+  readonly observers: ReadonlyMap<string, ClusterObserver>;
+  close(): Promise<void>;
+}
+
+/** Builds everything; opens and connects nothing yet but the first probes. */
+export function composeRouter(clock: Clock, logger: Logger, config: Config): Router {
+  const derivations = new ScramDerivations();
+  const observers = new Map<string, ClusterObserver>();
+  const probers: PoolProber[] = [];
+  for (const cluster of config.clusters.values()) {
+    const { user, database, secret } = cluster.probe;
+    const tls = serverTls(cluster.serverTls);
+    const prober = new PoolProber(clock, { user, database, secret, tls, random: randomBytes, derivations });
+    probers.push(prober);
+    observers.set(cluster.name, observeCluster(clock, logger, prober, discoveryOptions(cluster)));
+  }
+  const dataPlane = new DataPlane(clock, logger, observers, dataPlaneOptions(config));
+  return {
+    dataPlane,
+    observers,
+    close: async () => {
+      dataPlane.close();
+      for (const observer of observers.values()) await observer.close();
+      for (const prober of probers) prober.close();
+    },
+  };
+}
+
+/** The data plane's part of the configuration. */
+export function dataPlaneOptions(config: Config): DataPlaneOptions {
+  const tls = new Map<string, ServerTls>();
+  for (const cluster of config.clusters.values()) tls.set(cluster.name, serverTls(cluster.serverTls));
+  const { pool, auth } = config;
+  return {
+    listeners: config.listeners.map((listener) => ({
+      ...listener,
+      reads:
+        listener.route === "write"
+          ? { lagBytesMax: 0, fallback: "none" }
+          : { lagBytesMax: listener.lagBytesMax, fallback: listener.fallback },
+    })),
+    serverTls: tls,
+    clientTls: clientTlsContext(config.clientTls),
+    authMethod: auth.type,
+    allowClearText: auth.allowClearText,
+    secretOf: (user) => auth.users.get(user) ?? null,
+    pool: { ...pool, serverResetQuery: pool.serverResetQuery ?? "" },
+    maxClientConn: pool.maxClientConn,
+    queryWaitTimeoutMs: pool.queryWaitTimeoutMs,
+    clientLoginTimeoutMs: pool.clientLoginTimeoutMs,
+    clientIdleTimeoutMs: pool.clientIdleTimeoutMs,
+  };
+}
+
+function discoveryOptions(cluster: ClusterConfig): DiscoveryOptions {
+  const { source, probe } = cluster;
+  return {
+    cluster: cluster.name,
+    source: sourceOptions(source, cluster),
+    ...(source.kind === "static" ? {} : { rest: { credentials: source.patroni.credentials, tls: source.patroni.tls } }),
+    probeIntervalMs: probe.intervalMs,
+    probeTimeoutMs: probe.timeoutMs,
+  };
+}
+
+function sourceOptions(source: SourceConfig, cluster: ClusterConfig): DiscoveryOptions["source"] {
+  switch (source.kind) {
+    case "etcd":
+      return { ...source.etcd, kind: "etcd", namespace: cluster.namespace, scope: cluster.scope };
+    case "patroni":
+      return { kind: "patroni", urls: source.patroni.urls };
+    case "static":
+      return { kind: "static", hosts: source.hosts };
+  }
+}

@@ -1,0 +1,145 @@
+// The validated configuration: what the rest of pgsteer is composed from. Everything is resolved here: defaults filled in, files
+// read, secrets fetched, units counted. No module sees it whole; the composition root hands each its part.
+
+import type { Secret } from "../auth/secret.ts";
+import type { ClientTlsOptions, ServerTlsOptions } from "../auth/tls-options.ts";
+import type { Bytes, Millis } from "../core/units.ts";
+import type { HostPort } from "./values.ts";
+
+/** User and password of an HTTP service. */
+export interface BasicCredentials {
+  readonly user: string;
+  readonly password: string;
+}
+
+/** TLS towards an HTTP service; PEM texts, null where not set. */
+export interface HttpTls {
+  readonly ca: string | null;
+  readonly cert: string | null;
+  readonly key: string | null;
+}
+
+export interface EtcdConfig {
+  /** `http://host:port` or `https://host:port`, all of one kind, without a final slash. */
+  readonly endpoints: readonly string[];
+  readonly credentials: BasicCredentials | null;
+  /** Null exactly when the endpoints are http. */
+  readonly tls: HttpTls | null;
+}
+
+export interface PatroniConfig {
+  /** Where to start; may be empty beside another source, where the members' own `api_url` say it. */
+  readonly urls: readonly string[];
+  readonly credentials: BasicCredentials | null;
+  readonly tls: HttpTls;
+}
+
+/** Where a cluster's topology comes from. */
+export type SourceConfig =
+  | { readonly kind: "etcd"; readonly etcd: EtcdConfig; readonly patroni: PatroniConfig }
+  | { readonly kind: "patroni"; readonly patroni: PatroniConfig }
+  | { readonly kind: "static"; readonly hosts: readonly HostPort[] };
+
+export interface ProbeConfig {
+  readonly user: string;
+  /** Null: log in without a password, which works only where pg_hba.conf trusts or a certificate proves who we are. */
+  readonly secret: Secret | null;
+  readonly database: string;
+  readonly intervalMs: Millis;
+  readonly timeoutMs: Millis;
+}
+
+export interface ClusterConfig {
+  readonly name: string;
+  readonly source: SourceConfig;
+  /** Patroni's scope. */
+  readonly scope: string;
+  /** With a slash in front and none behind, such as `/service`; empty when Patroni's is `/`. */
+  readonly namespace: string;
+  readonly probe: ProbeConfig;
+  readonly serverTls: ServerTlsOptions;
+}
+
+/** A server is released at the end of each transaction, or of the session. */
+export type PoolMode = "transaction" | "session";
+
+interface ListenerCommon {
+  readonly name: string;
+  readonly address: string;
+  /** 0: any free port. */
+  readonly port: number;
+  readonly poolMode: PoolMode;
+  /** Name of a cluster in `Config.clusters`. */
+  readonly cluster: string;
+}
+
+/** Where clients connect and what they get there. */
+export type ListenerConfig = ListenerCommon &
+  (
+    | { readonly route: "write" }
+    | {
+        readonly route: "auto" | "read";
+        /** Replicas further behind get no reads. */
+        readonly lagBytesMax: Bytes;
+        /** Where reads go when no replica is fresh enough. */
+        readonly fallback: "primary" | "none";
+      }
+  );
+
+export interface AuthConfig {
+  readonly type: "scram-sha-256" | "md5" | "password" | "trust";
+  readonly users: ReadonlyMap<string, Secret>;
+  /** Whether type `password` may be used without TLS. */
+  readonly allowClearText: boolean;
+}
+
+/** Durations of 0 mean "never" in clientIdleTimeoutMs, serverIdleTimeoutMs and serverLifetimeMs. */
+export interface PoolConfig {
+  readonly poolMode: PoolMode;
+  readonly defaultPoolSize: number;
+  readonly maxClientConn: number;
+  readonly waitQueueMax: number;
+  readonly queryWaitTimeoutMs: Millis;
+  readonly clientLoginTimeoutMs: Millis;
+  readonly clientIdleTimeoutMs: Millis;
+  readonly serverConnectTimeoutMs: Millis;
+  readonly serverLoginRetryMs: Millis;
+  readonly serverIdleTimeoutMs: Millis;
+  readonly serverLifetimeMs: Millis;
+  /** Null: nothing is sent. */
+  readonly serverResetQuery: string | null;
+  readonly drainTimeoutMs: Millis;
+}
+
+export interface LogConfig {
+  readonly level: "debug" | "info" | "warn" | "error";
+  readonly format: "auto" | "json" | "pretty";
+}
+
+export interface Config {
+  /** By name; at least one. */
+  readonly clusters: ReadonlyMap<string, ClusterConfig>;
+  /** At least one; names and addresses are unique. */
+  readonly listeners: readonly ListenerConfig[];
+  readonly auth: AuthConfig;
+  readonly clientTls: ClientTlsOptions;
+  readonly pool: PoolConfig;
+  /** Null: no HTTP. */
+  readonly http: { readonly address: string; readonly port: number } | null;
+  readonly log: LogConfig;
+}
+
+/** One mistake: where it is, what is wrong, and what to do about it. */
+export interface Problem {
+  /** Line and column from 1; both 0 where there is no file. */
+  readonly line: number;
+  readonly column: number;
+  /** Such as `listeners[1].port`; empty for the file as a whole. */
+  readonly key: string;
+  readonly message: string;
+  readonly remedy: string;
+}
+
+export type LoadedConfig =
+  | { readonly ok: true; readonly config: Config; readonly warnings: readonly string[] }
+  | { readonly ok: false; readonly problems: readonly Problem[] };

@@ -1,0 +1,103 @@
+// The listeners of the file, checked against each other and against the clusters; and the three that there are by default.
+
+import { type Bytes, bytes } from "../core/units.ts";
+import type { ListenerConfig, PoolMode } from "./config.ts";
+import { keyRemedy, type Report } from "./decode.ts";
+import type { Path } from "./document.ts";
+import type { FileListener } from "./schema.ts";
+
+/** One WAL segment: what a healthy replica is rarely behind. */
+export const LAG_BYTES_DEFAULT: Bytes = bytes(16 * 1024 * 1024);
+
+/** The listeners that there are when the file names none: auto on 6432, write on 5000, read on 5001. */
+export function defaultListeners(cluster: string, poolMode: PoolMode): readonly ListenerConfig[] {
+  const common = { address: "127.0.0.1", poolMode, cluster };
+  const reads = { lagBytesMax: LAG_BYTES_DEFAULT, fallback: "primary" } as const;
+  return [
+    { ...common, name: "auto", port: 6432, route: "auto", ...reads },
+    { ...common, name: "write", port: 5000, route: "write" },
+    { ...common, name: "read", port: 5001, route: "read", ...reads },
+  ];
+}
+
+/** Something that listens, for comparison with its neighbours. */
+export interface Endpoint {
+  readonly address: string;
+  readonly port: number;
+  /** What to call it in a message. */
+  readonly label: string;
+  /** Where to report a clash: its port. */
+  readonly path: Path;
+}
+
+const everyAddress: ReadonlySet<string> = new Set(["0.0.0.0", "::"]);
+
+function clashes(one: Endpoint, other: Endpoint): boolean {
+  if (one.port === 0 || one.port !== other.port) return false;
+  return one.address === other.address || everyAddress.has(one.address) || everyAddress.has(other.address);
+}
+
+/** Reports every endpoint that an earlier one keeps from listening. */
+export function reportClashes(endpoints: readonly Endpoint[], report: Report): void {
+  for (const [index, endpoint] of endpoints.entries()) {
+    const earlier = endpoints.slice(0, index).find((candidate) => clashes(candidate, endpoint));
+    if (earlier === undefined) continue;
+    const message = `is taken: ${earlier.label} listens on ${earlier.address}:${earlier.port} already`;
+    report.problem(endpoint.path, message, "choose another port or address");
+  }
+}
+
+/** What a listener needs to know of the rest of the file. */
+export interface ListenerContext {
+  /** Names of all clusters of the file, valid or not. */
+  readonly clusters: readonly string[];
+  readonly poolMode: PoolMode;
+  readonly report: Report;
+}
+
+function clusterOf(file: FileListener, path: Path, context: ListenerContext): string | null {
+  const { clusters, report } = context;
+  if (file.cluster === undefined) {
+    const [only] = clusters;
+    if (only !== undefined && clusters.length === 1) return only;
+    // Without any cluster there is a problem already.
+    if (clusters.length > 1) {
+      const remedy = `add cluster: one of ${clusters.join(", ")}`;
+      report.problem([...path, "cluster"], "is missing, and there are several clusters", remedy);
+    }
+    return null;
+  }
+  if (clusters.includes(file.cluster)) return file.cluster;
+  const remedy = clusters.length === 0 ? "add it under clusters" : keyRemedy(file.cluster, clusters);
+  report.problem([...path, "cluster"], `names "${file.cluster}", which is not under clusters`, remedy);
+  return null;
+}
+
+/** Checks one listener. Null, reported, when it cannot be served. */
+export function resolveListener(file: FileListener, path: Path, context: ListenerContext): ListenerConfig | null {
+  const cluster = clusterOf(file, path, context);
+  if (file.route === "write") {
+    for (const key of ["lag_bytes_max", "fallback"] as const) {
+      if (file[key] === undefined) continue;
+      context.report.problem([...path, key], "has no meaning for route write", "remove it, or set route: read");
+    }
+  }
+  if (cluster === null) return null;
+  const { name, address, port } = file;
+  const common = { name, address, port, poolMode: file.pool_mode ?? context.poolMode, cluster };
+  if (file.route === "write") return { ...common, route: "write" };
+  return {
+    ...common,
+    route: file.route,
+    lagBytesMax: file.lag_bytes_max ?? LAG_BYTES_DEFAULT,
+    fallback: file.fallback ?? "primary",
+  };
+}
+
+/** Reports listeners that share a name. */
+export function reportSameNames(listeners: readonly { name: string; path: Path }[], report: Report): void {
+  for (const [index, { name, path }] of listeners.entries()) {
+    if (!listeners.slice(0, index).some((earlier) => earlier.name === name)) continue;
+    report.problem([...path, "name"], `is "${name}", as of an earlier listener`, "give each listener its own name");
+  }
+}

@@ -1,0 +1,28 @@
+// The pool section of the file in the terms of the code, and what it says when it is left out.
+
+import type { PoolConfig } from "./config.ts";
+import { type FilePool, poolSchema } from "./schema.ts";
+
+/** Renames the section's settings; units are in the names from here on. */
+export function resolvePool(file: FilePool): PoolConfig {
+  return {
+    poolMode: file.pool_mode,
+    defaultPoolSize: file.default_pool_size,
+    maxClientConn: file.max_client_conn,
+    waitQueueMax: file.wait_queue_max ?? file.max_client_conn,
+    queryWaitTimeoutMs: file.query_wait_timeout,
+    clientLoginTimeoutMs: file.client_login_timeout,
+    clientIdleTimeoutMs: file.client_idle_timeout,
+    serverConnectTimeoutMs: file.server_connect_timeout,
+    serverLoginRetryMs: file.server_login_retry,
+    serverIdleTimeoutMs: file.server_idle_timeout,
+    serverLifetimeMs: file.server_lifetime,
+    serverResetQuery: file.server_reset_query.trim() === "" ? null : file.server_reset_query,
+    drainTimeoutMs: file.drain_timeout,
+  };
+}
+
+/** What applies where no file says otherwise. */
+export function defaultPoolSettings(): PoolConfig {
+  return resolvePool(poolSchema.parse({}));
+}

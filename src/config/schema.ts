@@ -1,0 +1,194 @@
+// Every setting of the configuration file: one row each, with its type, its default and what it does. Names and meanings are
+// PgBouncer's where it has the same setting (https://www.pgbouncer.org/config.html). The documentation and the JSON Schema for
+// editors are made from these rows; resolve.ts checks what no row can know by itself.
+
+import { z } from "zod";
+import {
+  duration,
+  hostPort,
+  httpUrl,
+  listenAddress,
+  listenPort,
+  plainName,
+  positiveDuration,
+  size,
+  text,
+} from "./values.ts";
+
+const flag = z.boolean();
+const count = z.int().min(1).max(1_000_000);
+const poolMode = z.enum(["transaction", "session"]);
+
+const certFile = text.optional().describe("file with our certificate, PEM, followed by its intermediates");
+const keyFile = text.optional().describe("file with the private key of cert_file, PEM");
+const caFile = text.optional().describe("file with the certificates, PEM, that the other side's must descend from");
+const passwordRows = {
+  password: text.optional().describe("password in clear; prefer password_file or password_env"),
+  password_file: text.optional().describe("file whose content is the password; a final newline is not part of it"),
+  password_env: text.optional().describe("name of the environment variable that holds the password"),
+};
+
+const etcdSection = z.strictObject({
+  endpoints: z.array(httpUrl).min(1).max(64).describe("URLs of etcd's members, such as http://127.0.0.1:2379"),
+  user: text.optional().describe("etcd user, where etcd asks for one"),
+  ...passwordRows,
+  ca_file: caFile,
+  cert_file: certFile,
+  key_file: keyFile,
+});
+
+const patroniSection = z.strictObject({
+  urls: z
+    .array(httpUrl)
+    .max(64)
+    .prefault([])
+    .describe("Patroni REST URLs of some or all members, such as http://127.0.0.1:8008"),
+  user: text.optional().describe("user of Patroni's REST API, where it asks for one"),
+  ...passwordRows,
+  ca_file: caFile,
+  cert_file: certFile,
+  key_file: keyFile,
+});
+
+const staticSection = z.strictObject({
+  hosts: z.array(hostPort).min(1).max(64).describe("the PostgreSQL servers, host:port; roles are found by asking them"),
+});
+
+const probeSection = z.strictObject({
+  user: text
+    .prefault("pgsteer")
+    .describe("role that asks each member whether it is in recovery and how far it has replayed"),
+  ...passwordRows,
+  database: text.prefault("postgres").describe("database to which the probes connect"),
+  interval: positiveDuration.prefault("1s").describe("time between two probes of a member"),
+  timeout: positiveDuration.prefault("2s").describe("a probe that takes longer counts as unreachable"),
+});
+
+const serverTlsSection = z.strictObject({
+  sslmode: z
+    .enum(["disable", "allow", "prefer", "require", "verify-ca", "verify-full"])
+    .default("prefer")
+    .describe("TLS towards PostgreSQL, as libpq's sslmode"),
+  ca_file: text
+    .optional()
+    .describe("file with the certificates, PEM, that the servers' must descend from, or `system` for the system's"),
+  cert_file: certFile,
+  key_file: keyFile,
+});
+
+/** One cluster: where its topology comes from, how it is probed, how its servers are reached. */
+export const clusterSchema = z.strictObject({
+  source: z
+    .enum(["etcd", "patroni", "static"])
+    .describe("where the topology comes from: etcd, patroni (REST) or static"),
+  scope: text.optional().describe("Patroni's scope, its name for the cluster; the cluster's name here when omitted"),
+  namespace: text.prefault("/service").describe("Patroni's namespace in the DCS"),
+  etcd: etcdSection.optional().describe("how to reach etcd"),
+  patroni: patroniSection.optional().describe("how to reach Patroni's REST API"),
+  static: staticSection.optional().describe("the servers of a static cluster"),
+  probe: probeSection.prefault({}).describe("SQL probes of each member"),
+  server_tls: serverTlsSection.prefault({}).describe("TLS towards PostgreSQL"),
+});
+
+/** One listener: where clients connect and what they get there. */
+export const listenerSchema = z.strictObject({
+  name: plainName.describe("name in logs, metrics and the console"),
+  address: listenAddress.prefault("127.0.0.1").describe("address to listen on; 0.0.0.0 or :: for all"),
+  port: listenPort.describe("TCP port"),
+  route: z.enum(["auto", "write", "read"]).describe("write: the leader; read: replicas; auto: each statement decides"),
+  pool_mode: poolMode.optional().describe("when a server is released; pool.pool_mode when omitted"),
+  cluster: text.optional().describe("name of the cluster; may be omitted where there is one"),
+  lag_bytes_max: size
+    .optional()
+    .describe("replicas further behind than this get no reads (default 16MB); not for write"),
+  fallback: z
+    .enum(["primary", "none"])
+    .optional()
+    .describe("where reads go when no replica is fresh enough: primary (default), or none; not for write"),
+});
+
+/** How clients prove who they are. */
+export const authSchema = z.strictObject({
+  type: z.enum(["scram-sha-256", "md5", "password", "trust"]).default("scram-sha-256").describe("how clients log in"),
+  file: text.optional().describe('file with one `"user" "password or secret"` per line, as PgBouncer\'s userlist.txt'),
+  allow_clear_text: flag.default(false).describe("let type password send passwords over connections without TLS"),
+});
+
+/** TLS towards clients. */
+export const clientTlsSchema = z.strictObject({
+  mode: z
+    .enum(["disable", "allow", "prefer", "require"])
+    .default("disable")
+    .describe("disable, allow or prefer (if the client asks), require"),
+  cert_file: certFile,
+  key_file: keyFile,
+});
+
+/** Pooling and its limits. A duration of 0 means "never" for the three idle and lifetime settings. */
+export const poolSchema = z.strictObject({
+  pool_mode: poolMode
+    .default("transaction")
+    .describe("when a server is released: at the end of each transaction, or of the session"),
+  default_pool_size: count.default(20).describe("servers per member, database and user"),
+  max_client_conn: count.default(100).describe("clients at once; one more is refused with 53300"),
+  wait_queue_max: count
+    .optional()
+    .describe("clients that may wait for a server of one pool; max_client_conn when omitted"),
+  query_wait_timeout: positiveDuration.prefault("120s").describe("longest wait for a server, or for a leader"),
+  client_login_timeout: positiveDuration
+    .prefault("60s")
+    .describe("a client that has not logged in by then is disconnected"),
+  client_idle_timeout: duration.prefault(0).describe("a client that is idle this long is disconnected; 0: never"),
+  server_connect_timeout: positiveDuration.prefault("15s").describe("longest time to connect and log in to a server"),
+  server_login_retry: positiveDuration.prefault("1s").describe("wait after a failed login before the next"),
+  server_idle_timeout: duration.prefault("600s").describe("a server that is unused this long is closed; 0: never"),
+  server_lifetime: duration
+    .prefault("3600s")
+    .describe("a server that is older than this is closed once unused; 0: never"),
+  server_reset_query: z
+    .string()
+    .default("DISCARD ALL")
+    .describe("sent when a session-mode client leaves its server; empty: nothing"),
+  drain_timeout: positiveDuration
+    .prefault("30s")
+    .describe("how long open transactions may go on at shutdown or switchover"),
+});
+
+/** The HTTP endpoints: health checks, metrics, topology, status page. */
+export const httpSchema = z.strictObject({
+  enabled: flag.default(true).describe("whether to serve HTTP at all"),
+  address: listenAddress.prefault("127.0.0.1").describe("address to listen on"),
+  port: listenPort.default(7000).describe("TCP port"),
+});
+
+/** The log. */
+export const logSchema = z.strictObject({
+  level: z
+    .enum(["debug", "info", "warn", "error"])
+    .default("info")
+    .describe("the least important line that is written"),
+  format: z.enum(["auto", "json", "pretty"]).default("auto").describe("auto: pretty on a terminal, json elsewhere"),
+});
+
+/** The whole file. `load.ts` decodes it section by section, so that one mistake does not hide another. */
+export const fileSchema = z.strictObject({
+  clusters: z.record(plainName, clusterSchema).describe("the clusters, by name; usually one"),
+  listeners: z
+    .array(listenerSchema)
+    .max(256)
+    .optional()
+    .describe("where clients connect; auto 6432, write 5000, read 5001 when omitted"),
+  auth: authSchema.prefault({}).describe("how clients prove who they are"),
+  client_tls: clientTlsSchema.prefault({}).describe("TLS towards clients"),
+  pool: poolSchema.prefault({}).describe("pooling and its limits"),
+  http: httpSchema.prefault({}).describe("health checks, metrics, topology, status page"),
+  log: logSchema.prefault({}).describe("the log"),
+});
+
+export type FileCluster = z.output<typeof clusterSchema>;
+export type FileListener = z.output<typeof listenerSchema>;
+export type FileAuth = z.output<typeof authSchema>;
+export type FileClientTls = z.output<typeof clientTlsSchema>;
+export type FilePool = z.output<typeof poolSchema>;
+export type FileHttp = z.output<typeof httpSchema>;
+export type FileLog = z.output<typeof logSchema>;

@@ -1,0 +1,248 @@
+// One connection to one etcd endpoint: a bounded linearizable read of a prefix, and a watch from a revision on. The only file that
+// imports the package etcd3, and it uses that package's plain RPC stubs alone: its watch manager, its retries and its login are
+// what stays dead after a compaction, skips events on a second drop and never closes the channels that it logs in on. Nothing
+// here retries; any doubt ends the connection, and etcd-source.ts opens another.
+
+import { rootCertificates } from "node:tls";
+import { type CallOptionsFactory, Etcd3, type IRangeResponse, type IWatchResponse } from "etcd3";
+import type { Clock } from "../core/clock.ts";
+import { millis } from "../core/units.ts";
+import type { KeyEntry } from "./patroni-keys.ts";
+
+export interface EtcdTls {
+  /** PEM. Null: the system's authorities. */
+  readonly ca: string | null;
+  /** PEM; client certificate and its key, both or neither. */
+  readonly cert: string | null;
+  readonly key: string | null;
+}
+
+export interface EtcdConnectionOptions {
+  /** `http://host:port` or `https://host:port`. */
+  readonly endpoint: string;
+  readonly prefix: string;
+  readonly credentials: { readonly user: string; readonly password: string } | null;
+  readonly tls: EtcdTls | null;
+  /** No answer to a call for longer is a failure. */
+  readonly callTimeoutMs: number;
+  readonly keepaliveTimeMs: number;
+  readonly keepaliveTimeoutMs: number;
+}
+
+/** All keys under the prefix at one revision; names are relative to the prefix. */
+export interface KeySnapshot {
+  readonly revision: bigint;
+  readonly clusterId: string;
+  readonly keys: ReadonlyMap<string, KeyEntry>;
+}
+
+/** What happened to one key. */
+export interface KeyChange {
+  readonly key: string;
+  readonly modRevision: bigint;
+  /** Null: deleted. */
+  readonly entry: KeyEntry | null;
+}
+
+/** Where a watch reports to; after `onEnd` nothing more comes. */
+export interface WatchSink {
+  /** etcd has accepted the watch. */
+  onCreated(): void;
+  /** One or more whole revisions, in order. */
+  onChanges(changes: readonly KeyChange[], revision: bigint): void;
+  /** All changes up to `revision` have been reported. */
+  onProgress(revision: bigint): void;
+  onEnd(reason: string): void;
+}
+
+type CallOptions = Exclude<CallOptionsFactory, (...context: never[]) => unknown>;
+type Interceptor = NonNullable<CallOptions["interceptors"]>[number];
+
+/** Sets metadata on every call: the login's token, and the demand that the endpoint sees a leader of its own. */
+function metadataInterceptor(token: () => string | null): Interceptor {
+  return (options, nextCall) => {
+    const call = nextCall(options);
+    const start = call.start.bind(call);
+    call.start = (metadata, listener) => {
+      metadata.set("hasleader", "true");
+      const current = token();
+      if (current !== null) metadata.set("token", current);
+      start(metadata, listener);
+    };
+    // The interface is all that grpc uses; its class adds only private members.
+    return call as ReturnType<Interceptor>;
+  };
+}
+
+/** The first key behind all keys that start with `prefix`, as etcd wants a range's end. */
+function rangeEnd(prefix: Buffer): Buffer {
+  const end = Buffer.from(prefix);
+  for (let i = end.length - 1; i >= 0; i--) {
+    const byte = end[i] ?? 0xff;
+    if (byte < 0xff) {
+      end[i] = byte + 1;
+      return end.subarray(0, i + 1);
+    }
+  }
+  return Buffer.from([0]);
+}
+
+/** A short sentence for whatever was thrown. */
+export function describeError(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  return text.replace(/\s+/g, " ").slice(0, 300);
+}
+
+export class EtcdConnection {
+  readonly #clock: Clock;
+  readonly #options: EtcdConnectionOptions;
+  readonly #client: Etcd3;
+  readonly #prefix: Buffer;
+  readonly #rangeEnd: Buffer;
+  #token: string | null = null;
+  #closed = false;
+  #cancelWatch: (() => void) | null = null;
+
+  constructor(clock: Clock, options: EtcdConnectionOptions) {
+    this.#clock = clock;
+    this.#options = options;
+    this.#prefix = Buffer.from(options.prefix);
+    this.#rangeEnd = rangeEnd(this.#prefix);
+    const interceptors = [metadataInterceptor(() => this.#token)];
+    this.#client = new Etcd3({
+      hosts: options.endpoint,
+      ...(options.tls === null ? {} : { credentials: tlsCredentials(options.tls) }),
+      defaultCallOptions: ({ isStream }) =>
+        isStream ? { interceptors } : { interceptors, deadline: clock.wall() + options.callTimeoutMs },
+      grpcOptions: {
+        "grpc.keepalive_time_ms": options.keepaliveTimeMs,
+        "grpc.keepalive_timeout_ms": options.keepaliveTimeoutMs,
+        "grpc.keepalive_permit_without_calls": 1,
+        // A pool of its own: otherwise a new connection would inherit the backoff of those before it.
+        "grpc.use_local_subchannel_pool": 1,
+        "grpc.initial_reconnect_backoff_ms": 100,
+        "grpc.max_reconnect_backoff_ms": 1000,
+        "grpc.enable_channelz": 0,
+      },
+    });
+  }
+
+  /** Logs in where a user is configured. Rejects when that fails. */
+  async login(): Promise<void> {
+    const { credentials } = this.#options;
+    if (credentials === null) return;
+    const answer = await this.#bounded(
+      this.#client.auth.authenticate({ name: credentials.user, password: credentials.password }),
+      "login",
+    );
+    this.#token = answer.token;
+  }
+
+  /** Reads the whole prefix, linearizable: proves that this endpoint answers and that its cluster has a quorum. */
+  async read(): Promise<KeySnapshot> {
+    const answer = await this.#bounded(
+      this.#client.kv.range({ key: this.#prefix, range_end: this.#rangeEnd, serializable: false }),
+      "read",
+    );
+    return this.#snapshot(answer);
+  }
+
+  /** Watches the prefix from `revision` on. One watch a connection. */
+  async watch(revision: bigint, sink: WatchSink): Promise<void> {
+    const stream = await this.#client.watchClient.watch();
+    let ended = false;
+    const end = (reason: string): void => {
+      if (ended) return;
+      ended = true;
+      this.#cancelWatch = null;
+      stream.cancel();
+      sink.onEnd(reason);
+    };
+    // A cancelled call still reports its cancellation as an error: the listeners stay.
+    stream.on("error", (error) => end(`watch failed: ${describeError(error)}`));
+    stream.on("end", () => end("watch ended"));
+    stream.on("data", (response) => {
+      if (ended) return;
+      if (response.canceled) end(cancelReason(response));
+      else if (response.created) sink.onCreated();
+      else this.#report(response, sink);
+    });
+    if (this.#closed) {
+      end("closed");
+      return;
+    }
+    this.#cancelWatch = () => end("closed");
+    stream.write({
+      create_request: {
+        key: this.#prefix,
+        range_end: this.#rangeEnd,
+        start_revision: String(revision),
+        progress_notify: true,
+      },
+    });
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#cancelWatch?.();
+    this.#client.close();
+  }
+
+  #report(response: IWatchResponse, sink: WatchSink): void {
+    const revision = BigInt(response.header.revision);
+    if (response.events.length === 0) {
+      sink.onProgress(revision);
+      return;
+    }
+    const changes = response.events.map(({ type, kv }): KeyChange => {
+      const modRevision = BigInt(kv.mod_revision);
+      const entry =
+        // The types say `Delete`, the wire says `DELETE`.
+        type.toUpperCase() === "DELETE"
+          ? null
+          : { value: kv.value.toString("utf8"), modRevision, createRevision: BigInt(kv.create_revision) };
+      return { key: this.#relative(kv.key), modRevision, entry };
+    });
+    sink.onChanges(changes, revision);
+  }
+
+  #snapshot(answer: IRangeResponse): KeySnapshot {
+    const keys = new Map<string, KeyEntry>();
+    for (const kv of answer.kvs) {
+      keys.set(this.#relative(kv.key), {
+        value: kv.value.toString("utf8"),
+        modRevision: BigInt(kv.mod_revision),
+        createRevision: BigInt(kv.create_revision),
+      });
+    }
+    return { revision: BigInt(answer.header.revision), clusterId: answer.header.cluster_id, keys };
+  }
+
+  #relative(key: Buffer): string {
+    return key.subarray(this.#prefix.length).toString("utf8");
+  }
+
+  /** The package retries on its own and may log in again without end: our bound holds whatever it does. */
+  #bounded<T>(call: Promise<T>, what: string): Promise<T> {
+    return new Promise((resolve, reject) => {
+      const timer = this.#clock.after(millis(this.#options.callTimeoutMs), () =>
+        reject(new Error(`no answer to a ${what} in ${this.#options.callTimeoutMs} ms`)),
+      );
+      call.then(resolve, reject).finally(() => timer.cancel());
+    });
+  }
+}
+
+function cancelReason(response: IWatchResponse): string {
+  if (response.compact_revision !== "0") return `watch cancelled: compacted at ${response.compact_revision}`;
+  return `watch cancelled by etcd: ${response.cancel_reason || "no reason given"}`;
+}
+
+function tlsCredentials(tls: EtcdTls): { rootCertificate: Buffer; privateKey?: Buffer; certChain?: Buffer } {
+  return {
+    rootCertificate: Buffer.from(tls.ca ?? rootCertificates.join("\n")),
+    ...(tls.key === null ? {} : { privateKey: Buffer.from(tls.key) }),
+    ...(tls.cert === null ? {} : { certChain: Buffer.from(tls.cert) }),
+  };
+}

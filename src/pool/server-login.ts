@@ -1,0 +1,271 @@
+// Opens one connection to PostgreSQL: TCP, TLS as sslmode asks, startup, authentication, parameters, up to the first
+// ReadyForQuery (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP).
+
+import { connect, type Socket } from "node:net";
+import { connect as connectTls } from "node:tls";
+import type { ScramDerivations } from "../auth/scram.ts";
+import type { Secret } from "../auth/secret.ts";
+import { ServerAuthentication } from "../auth/server-authentication.ts";
+import type { ServerTls } from "../auth/tls-options.ts";
+import type { Clock, Timer } from "../core/clock.ts";
+import type { ProxyError } from "../core/errors.ts";
+import { WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../core/limits.ts";
+import { millis } from "../core/units.ts";
+import { Backend, HEADER_BYTES } from "../protocol/constants.ts";
+import { Framer, type FrameSink, STOP, type Verdict, WHOLE } from "../protocol/framer.ts";
+import { decodeError, decodeParameterStatus, type ErrorFields, passwordMessage } from "../protocol/messages.ts";
+import { BodyReader, MalformedBody } from "../protocol/reader.ts";
+import { sslRequest, startupMessage } from "../protocol/startup.ts";
+import { Transport, type TransportSink } from "../protocol/transport.ts";
+import type { Endpoint, LoginFacts } from "./server.ts";
+
+/** Who logs in, and how. */
+export interface LoginOptions {
+  readonly endpoint: Endpoint;
+  readonly user: string;
+  readonly database: string;
+  readonly secret: Secret | null;
+  readonly tls: ServerTls;
+  readonly timeoutMs: number;
+  readonly random: (bytes: number) => Buffer;
+  /** The process's SCRAM derivations. */
+  readonly derivations: ScramDerivations;
+  /** Startup parameters beyond user and database. */
+  readonly parameters?: ReadonlyMap<string, string>;
+}
+
+/** Why a login failed. */
+export type LoginFailure =
+  /** The server refused in its own words; whether trying again can help is told by `transient`. */
+  | { readonly kind: "refused"; readonly fields: ErrorFields; readonly transient: boolean; readonly reason: string }
+  /** No connection, no TLS, no answer in time. */
+  | { readonly kind: "unreachable"; readonly reason: string; readonly transient: true }
+  /** We could not, or would not, authenticate. */
+  | { readonly kind: "ours"; readonly error: ProxyError; readonly transient: false; readonly reason: string };
+
+export interface LoginSink {
+  loggedIn(transport: Transport, facts: LoginFacts): void;
+  failed(failure: LoginFailure): void;
+}
+
+/** Starting up, shutting down, crash recovery, too many connections: the same login can succeed later. */
+const transientStates = new Set(["57P01", "57P02", "57P03", "53300", "08006", "53200"]);
+
+type Step = "connecting" | "ssl" | "authenticating" | "done";
+
+export class ServerLogin implements TransportSink, FrameSink {
+  readonly #clock: Clock;
+  readonly #options: LoginOptions;
+  readonly #sink: LoginSink;
+  readonly #framer = new Framer(this);
+  readonly #authentication: ServerAuthentication;
+  readonly #parameters = new Map<string, string>();
+  readonly #timer: Timer;
+  #transport: Transport;
+  #step: Step = "connecting";
+  /** Whether the attempt under way asks for TLS (sslmode `allow` may try both). */
+  #wantsTls: boolean;
+  #attempts = 1;
+  #pid = 0;
+  #key: Buffer = Buffer.alloc(0);
+
+  constructor(clock: Clock, options: LoginOptions, sink: LoginSink) {
+    this.#clock = clock;
+    this.#options = options;
+    this.#sink = sink;
+    this.#wantsTls = options.tls.kind === "on" && options.tls.plain !== "first";
+    this.#authentication = new ServerAuthentication({
+      user: options.user,
+      secret: options.secret,
+      random: options.random,
+      derivations: options.derivations,
+    });
+    this.#timer = clock.after(millis(options.timeoutMs), () => this.#unreachable("timeout expired"));
+    this.#transport = this.#open();
+  }
+
+  /** Gives up; the sink hears nothing more. */
+  abort(): void {
+    this.#finish();
+    this.#transport.destroy();
+  }
+
+  #open(): Transport {
+    const { host, port } = this.#options.endpoint;
+    const socket = connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 });
+    socket.once("connect", () => this.#connected());
+    return new Transport(socket, this);
+  }
+
+  #connected(): void {
+    if (this.#step !== "connecting") return;
+    if (this.#wantsTls) {
+      this.#step = "ssl";
+      this.#transport.write(sslRequest());
+    } else {
+      this.#startup();
+    }
+  }
+
+  #startup(): void {
+    this.#step = "authenticating";
+    const { user, database, parameters } = this.#options;
+    this.#transport.write(startupMessage([["user", user], ["database", database], ...(parameters ?? [])]));
+  }
+
+  #answerToSslRequest(buffer: Buffer, start: number, end: number): void {
+    const { tls, endpoint } = this.#options;
+    if (tls.kind === "off" || end - start !== 1) return this.#unreachable("received bytes in clear after SSLRequest");
+    if (buffer[start] === 0x53) {
+      this.#transport.wrap((raw: Socket) => {
+        const secure = connectTls({ socket: raw, ...tls.connectionOptions(endpoint.host) });
+        secure.once("secureConnect", () => this.#startup());
+        return secure;
+      });
+    } else if (tls.plain === "never") {
+      this.#unreachable("server does not support TLS, but sslmode demands it");
+    } else {
+      this.#startup();
+    }
+  }
+
+  // TransportSink
+
+  bytes(buffer: Buffer, start: number, end: number): void {
+    if (this.#step === "ssl") return this.#answerToSslRequest(buffer, start, end);
+    if (this.#step !== "authenticating") return;
+    const stopped = this.#framer.push(buffer, start, end);
+    // What follows the first ReadyForQuery belongs to the server's new owner.
+    if (this.#isDone() && stopped < end) this.#transport.deliver(buffer, stopped, end);
+  }
+
+  #isDone(): boolean {
+    return this.#step === "done";
+  }
+
+  drained(): void {}
+
+  ended(): void {
+    this.#unreachable("server closed the connection during login");
+  }
+
+  closed(error: Error | null): void {
+    this.#unreachable(error?.message ?? "server closed the connection during login");
+  }
+
+  // FrameSink
+
+  header(_type: number, length: number): Verdict {
+    if (this.#step === "done") return STOP;
+    if (length <= WHOLE_BACKEND_MESSAGE_BYTES_MAX) return WHOLE;
+    this.#unreachable("server sent an oversized message during login");
+    return STOP;
+  }
+
+  pass(): void {}
+
+  malformed(): void {
+    this.#unreachable("server does not speak the PostgreSQL protocol");
+  }
+
+  whole(type: number, buffer: Buffer, start: number, end: number): void {
+    try {
+      this.#message(type, buffer, start + HEADER_BYTES, end);
+    } catch (error) {
+      if (!(error instanceof MalformedBody)) throw error;
+      this.#unreachable("server sent a malformed message during login");
+    }
+  }
+
+  #message(type: number, buffer: Buffer, start: number, end: number): void {
+    switch (type) {
+      case Backend.Authentication: {
+        const reader = new BodyReader(buffer, start, end);
+        return this.#authenticate(reader.int32(), reader.bytes(reader.remaining));
+      }
+      case Backend.ErrorResponse:
+        return this.#refused(decodeError(buffer, start, end));
+      case Backend.ParameterStatus: {
+        const { name, value } = decodeParameterStatus(buffer, start, end);
+        this.#parameters.set(name, value);
+        return;
+      }
+      case Backend.BackendKeyData: {
+        const reader = new BodyReader(buffer, start, end);
+        this.#pid = reader.int32();
+        this.#key = reader.bytes(reader.remaining);
+        return;
+      }
+      case Backend.ReadyForQuery:
+        return this.#loggedIn();
+      case Backend.NoticeResponse:
+      case Backend.NegotiateProtocolVersion:
+        return;
+      default:
+        this.#unreachable(`server sent message type 0x${type.toString(16)} during login`);
+    }
+  }
+
+  #authenticate(code: number, payload: Buffer): void {
+    const step = this.#authentication.request(code, payload);
+    if (step.kind === "send") this.#transport.write(passwordMessage(step.body));
+    else if (step.kind === "failed")
+      this.#fail({ kind: "ours", error: step.error, transient: false, reason: step.error.message });
+  }
+
+  #loggedIn(): void {
+    this.#finish();
+    this.#sink.loggedIn(this.#transport, {
+      endpoint: this.#options.endpoint,
+      parameters: this.#parameters,
+      pid: this.#pid,
+      key: this.#key,
+      loggedInAt: this.#clock.now(),
+    });
+  }
+
+  #refused(fields: ErrorFields): void {
+    const { tls } = this.#options;
+    // sslmode allow: a refusal in clear is tried again with TLS; prefer: the other way round.
+    const otherWay = tls.kind === "on" && tls.plain !== "never" && fields.sqlstate === "28000" && this.#attempts === 1;
+    if (otherWay && (this.#isTls() || tls.plain === "first")) return this.#tryOtherWay();
+    this.#fail({
+      kind: "refused",
+      fields,
+      transient: transientStates.has(fields.sqlstate),
+      reason: fields.message,
+    });
+  }
+
+  #isTls(): boolean {
+    return "encrypted" in this.#transport.socket && this.#transport.socket.encrypted === true;
+  }
+
+  #tryOtherWay(): void {
+    this.#attempts += 1;
+    this.#wantsTls = !this.#isTls();
+    this.#step = "connecting";
+    this.#transport.attach(silentSink);
+    this.#transport.destroy();
+    this.#framer.reset();
+    this.#transport = this.#open();
+  }
+
+  #unreachable(reason: string): void {
+    this.#fail({ kind: "unreachable", reason, transient: true });
+  }
+
+  #fail(failure: LoginFailure): void {
+    if (this.#step === "done") return;
+    this.#finish();
+    this.#transport.destroy();
+    this.#sink.failed(failure);
+  }
+
+  #finish(): void {
+    this.#step = "done";
+    this.#timer.cancel();
+  }
+}
+
+const silentSink: TransportSink = { bytes: () => {}, drained: () => {}, ended: () => {}, closed: () => {} };

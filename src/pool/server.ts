@@ -1,0 +1,353 @@
+// One logged-in connection to PostgreSQL. It cuts the server's stream into replies, keeps the ledger of what is owed, and hands
+// replies to whoever holds the lease. It is in exactly one of the states idle, active, tested, closed (login is
+// server-login.ts's), and one function moves it.
+
+import { assert } from "../core/assert.ts";
+import { MESSAGE_BYTES_MAX, WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../core/limits.ts";
+import type { Millis } from "../core/units.ts";
+import { Backend, HEADER_BYTES, TransactionStatus } from "../protocol/constants.ts";
+import { Exchange, SWALLOW, UNEXPECTED } from "../protocol/exchange.ts";
+import { DROP, Framer, type FrameSink, PASS, STOP, type Verdict, WHOLE } from "../protocol/framer.ts";
+import {
+  decodeDataRow,
+  decodeError,
+  decodeParameterStatus,
+  type ErrorFields,
+  isFatal,
+  query,
+  terminate,
+} from "../protocol/messages.ts";
+import { MalformedBody } from "../protocol/reader.ts";
+import type { Transport, TransportSink } from "../protocol/transport.ts";
+import { followsClient, SettingsSet } from "./settings.ts";
+
+/** Where a server connection leads. */
+export interface Endpoint {
+  readonly member: string;
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Why a server connection ended. */
+export interface LossCause {
+  /** `fenced`: cut by us because the member was deposed; `fatal`: the server said so; `closed`: the connection broke. */
+  readonly kind: "fenced" | "fatal" | "closed" | "violation";
+  readonly reason: string;
+  /** The server's last words, when it had any, as they came. */
+  readonly fields: ErrorFields | null;
+  readonly message: Buffer | null;
+}
+
+/** Who holds the lease. All calls are synchronous, in the order of the stream. */
+export interface ServerHolder {
+  /** Bytes of replies, valid only during the call unless flushed. */
+  reply(buffer: Buffer, start: number, end: number): void;
+  /** The server changed a reported parameter. Returns whether the client is told. */
+  parameterChanged(name: string, value: string): boolean;
+  /** A ReadyForQuery with this status was handed over. The holder may release the server within this call. */
+  ready(status: number): void;
+  /** A request of our own (settings) failed: the server is not what the client expects. */
+  ownRequestFailed(fields: ErrorFields): void;
+  /** Everything that one read brought was handed over. */
+  flushReplies(): void;
+  /** The server takes bytes again. */
+  serverDrained(): void;
+  /** The server is gone; the lease with it. */
+  lost(cause: LossCause): void;
+}
+
+/** Who owns the server: its pool. */
+export interface ServerOwner {
+  /** Left all lists: closed for whatever reason. */
+  serverClosed(server: Server, cause: LossCause): void;
+}
+
+/** Outcome of a request of our own: the first row's values, or why not. */
+export type OwnResult =
+  | { readonly ok: true; readonly row: readonly (string | null)[] | null }
+  | { readonly ok: false; readonly fields: ErrorFields };
+
+type State =
+  | { readonly kind: "idle"; readonly since: Millis }
+  | { readonly kind: "active"; readonly holder: ServerHolder }
+  | { readonly kind: "tested"; readonly done: (result: OwnResult) => void; readonly now: () => Millis }
+  | { readonly kind: "closed" };
+
+/** What login learnt. */
+export interface LoginFacts {
+  readonly endpoint: Endpoint;
+  readonly parameters: Map<string, string>;
+  readonly pid: number;
+  readonly key: Buffer;
+  readonly loggedInAt: Millis;
+}
+
+export class Server implements FrameSink, TransportSink {
+  readonly endpoint: Endpoint;
+  readonly parameters: Map<string, string>;
+  readonly pid: number;
+  readonly key: Buffer;
+  readonly loggedInAt: Millis;
+  readonly exchange = new Exchange();
+  /** Session settings in force beyond those of the login. */
+  settings: SettingsSet = SettingsSet.empty;
+  /** Transaction status at the last ReadyForQuery. */
+  status: number = TransactionStatus.Idle;
+  /** Cancel requests on their way to this server: until they have arrived it is lent to nobody else. */
+  cancelsInFlight = 0;
+  readonly #transport: Transport;
+  readonly #framer = new Framer(this);
+  readonly #owner: ServerOwner;
+  #state: State;
+  #ownError: ErrorFields | null = null;
+  #ownRow: (string | null)[] | null = null;
+  #fatal: { fields: ErrorFields; message: Buffer } | null = null;
+
+  constructor(transport: Transport, facts: LoginFacts, owner: ServerOwner) {
+    this.endpoint = facts.endpoint;
+    this.parameters = facts.parameters;
+    this.pid = facts.pid;
+    this.key = facts.key;
+    this.loggedInAt = facts.loggedInAt;
+    this.#transport = transport;
+    this.#owner = owner;
+    this.#state = { kind: "idle", since: facts.loggedInAt };
+    transport.attach(this);
+  }
+
+  get state(): State["kind"] {
+    return this.#state.kind;
+  }
+
+  get idleSince(): Millis {
+    assert(this.#state.kind === "idle", "not idle");
+    return this.#state.since;
+  }
+
+  /** Whether its replies are cut in the middle of a message: nothing can follow what was forwarded so far. */
+  get midMessage(): boolean {
+    return !this.#framer.atBoundary;
+  }
+
+  /** idle → active. */
+  lend(holder: ServerHolder): void {
+    assert(this.#state.kind === "idle", `lent while ${this.#state.kind}`);
+    this.#state = { kind: "active", holder };
+  }
+
+  /** active → idle. Its ledger is empty and it is outside a transaction. */
+  takeBack(now: Millis): void {
+    assert(this.#state.kind === "active", `taken back while ${this.#state.kind}`);
+    assert(this.exchange.empty && this.status === TransactionStatus.Idle, "taken back dirty");
+    this.#toIdle(now);
+  }
+
+  #toIdle(now: Millis): void {
+    this.#state = { kind: "idle", since: now };
+    this.#transport.resume();
+  }
+
+  /** Queues SQL in front of what the holder sends next; leaves in the same write. */
+  bringSettingsTo(wanted: SettingsSet): void {
+    const sql = wanted.sqlFrom(this.settings);
+    if (sql === null) return;
+    const message = query(sql);
+    this.exchange.ownQuery();
+    this.#transport.add(message, 0, message.length);
+    this.settings = wanted;
+  }
+
+  /** Forgets what settings there were: a reset query has undone them. */
+  settingsReset(): void {
+    this.settings = SettingsSet.empty;
+  }
+
+  /** active or idle → tested: runs `sql` for ourselves. When `done` is called the server is idle again, or closed. */
+  run(sql: string, now: () => Millis, done: (result: OwnResult) => void): void {
+    assert(this.#state.kind === "idle" || this.#state.kind === "active", `run while ${this.#state.kind}`);
+    assert(this.exchange.empty, "run with replies owed");
+    this.#ownRow = null;
+    this.#state = { kind: "tested", done, now };
+    this.exchange.ownQuery();
+    this.#transport.write(query(sql));
+  }
+
+  /** Gathers bytes for the server; `flush` sends them. */
+  add(buffer: Buffer, start: number, end: number): void {
+    this.#transport.add(buffer, start, end);
+  }
+
+  /** Sends what was gathered. False when the server is slow: wait for `serverDrained`. */
+  flush(): boolean {
+    return this.#transport.flush();
+  }
+
+  /** Whether it does not take bytes as fast as they come. */
+  get congested(): boolean {
+    return this.#transport.congested;
+  }
+
+  pauseReplies(): void {
+    this.#transport.pause();
+  }
+
+  resumeReplies(): void {
+    this.#transport.resume();
+  }
+
+  /** Says goodbye and closes. Safe in any state. */
+  close(cause: LossCause): void {
+    if (this.#state.kind === "closed") return;
+    if (cause.kind === "fenced") {
+      this.#transport.destroy();
+    } else {
+      this.#transport.take();
+      this.#transport.write(terminate());
+      this.#transport.end();
+    }
+    this.#lose(cause);
+  }
+
+  #lose(cause: LossCause): void {
+    const state = this.#state;
+    if (state.kind === "closed") return;
+    this.#state = { kind: "closed" };
+    this.#transport.destroy();
+    this.#owner.serverClosed(this, cause);
+    if (state.kind === "active") state.holder.lost(cause);
+    if (state.kind === "tested") state.done({ ok: false, fields: cause.fields ?? lossFields(cause) });
+  }
+
+  // TransportSink
+
+  bytes(buffer: Buffer, start: number, end: number): void {
+    if (this.#state.kind === "closed") return;
+    this.#framer.push(buffer, start, end);
+    const state = this.#state;
+    if (state.kind === "active") state.holder.flushReplies();
+  }
+
+  drained(): void {
+    if (this.#state.kind === "active") this.#state.holder.serverDrained();
+  }
+
+  ended(): void {
+    this.#endOfStream(null);
+  }
+
+  closed(error: Error | null): void {
+    this.#endOfStream(error);
+  }
+
+  #endOfStream(error: Error | null): void {
+    const fatal = this.#fatal;
+    this.#lose({
+      kind: fatal === null ? "closed" : "fatal",
+      reason: fatal?.fields.message ?? error?.message ?? "server closed the connection unexpectedly",
+      fields: fatal?.fields ?? null,
+      message: fatal?.message ?? null,
+    });
+  }
+
+  // FrameSink
+
+  header(type: number, length: number): Verdict {
+    const state = this.#state.kind;
+    if (state === "closed") return STOP;
+    if (type === Backend.ErrorResponse || type === Backend.ParameterStatus || type === Backend.ReadyForQuery) {
+      if (length <= WHOLE_BACKEND_MESSAGE_BYTES_MAX) return WHOLE;
+      this.#violation(`message type 0x${type.toString(16)} of ${length} bytes`);
+      return STOP;
+    }
+    if (state === "idle") return this.#whileIdle(type);
+    const verdict = this.exchange.reply(type);
+    if (verdict === UNEXPECTED) {
+      this.#violation(`unexpected message type 0x${type.toString(16)}`);
+      return STOP;
+    }
+    if (verdict === SWALLOW || state === "tested") {
+      const wanted = type === Backend.DataRow && this.#ownRow === null && length <= WHOLE_BACKEND_MESSAGE_BYTES_MAX;
+      return wanted ? WHOLE : DROP;
+    }
+    return PASS;
+  }
+
+  #whileIdle(type: number): Verdict {
+    if (type === Backend.NoticeResponse || type === Backend.NotificationResponse) return DROP;
+    this.#violation(`unexpected message type 0x${type.toString(16)} while idle`);
+    return STOP;
+  }
+
+  pass(buffer: Buffer, start: number, end: number): void {
+    if (this.#state.kind === "active") this.#state.holder.reply(buffer, start, end);
+  }
+
+  whole(type: number, buffer: Buffer, start: number, end: number): void {
+    try {
+      if (type === Backend.ReadyForQuery) this.#readyForQuery(buffer, start, end);
+      else if (type === Backend.ErrorResponse) this.#errorResponse(buffer, start, end);
+      else if (type === Backend.ParameterStatus) this.#parameterStatus(buffer, start, end);
+      else this.#ownRow = decodeDataRow(buffer, start + HEADER_BYTES, end);
+    } catch (error) {
+      if (!(error instanceof MalformedBody)) throw error;
+      this.#violation(`malformed message of type 0x${type.toString(16)}`);
+    }
+  }
+
+  malformed(type: number, length: number): void {
+    this.#violation(`message type 0x${type.toString(16)} with length ${length}, at most ${MESSAGE_BYTES_MAX}`);
+  }
+
+  #readyForQuery(buffer: Buffer, start: number, end: number): void {
+    if (end - start !== HEADER_BYTES + 1) throw new MalformedBody("ReadyForQuery of a wrong length");
+    const own = this.exchange.own;
+    if (this.exchange.reply(Backend.ReadyForQuery) === UNEXPECTED) return this.#violation("unexpected ReadyForQuery");
+    this.status = buffer[start + HEADER_BYTES] as number;
+    const state = this.#state;
+    if (own) return this.#ownReady();
+    if (state.kind !== "active") return;
+    state.holder.reply(buffer, start, end);
+    state.holder.ready(this.status);
+  }
+
+  #ownReady(): void {
+    const error = this.#ownError;
+    const row = this.#ownRow;
+    this.#ownError = null;
+    this.#ownRow = null;
+    const state = this.#state;
+    if (state.kind === "tested") {
+      this.#toIdle(state.now());
+      state.done(error === null ? { ok: true, row } : { ok: false, fields: error });
+    } else if (state.kind === "active" && error !== null) state.holder.ownRequestFailed(error);
+  }
+
+  #errorResponse(buffer: Buffer, start: number, end: number): void {
+    const fields = decodeError(buffer, start + HEADER_BYTES, end);
+    if (isFatal(fields)) {
+      // Not forwarded yet: what the client sees is decided when the connection ends, which is now.
+      this.#fatal = { fields, message: Buffer.from(buffer.subarray(start, end)) };
+      return this.#endOfStream(null);
+    }
+    const own = this.exchange.own;
+    if (this.exchange.reply(Backend.ErrorResponse) === UNEXPECTED) return this.#violation("unexpected ErrorResponse");
+    if (own) this.#ownError = fields;
+    else if (this.#state.kind === "active") this.#state.holder.reply(buffer, start, end);
+  }
+
+  #parameterStatus(buffer: Buffer, start: number, end: number): void {
+    const { name, value } = decodeParameterStatus(buffer, start + HEADER_BYTES, end);
+    this.parameters.set(name, value);
+    if (this.#state.kind !== "active" || this.exchange.own) return;
+    if (followsClient(name)) this.settings = this.settings.with(name, value);
+    if (this.#state.holder.parameterChanged(name, value)) this.#state.holder.reply(buffer, start, end);
+  }
+
+  #violation(what: string): void {
+    this.#lose({ kind: "violation", reason: `protocol violation by the server: ${what}`, fields: null, message: null });
+  }
+}
+
+function lossFields(cause: LossCause): ErrorFields {
+  return { severity: "FATAL", sqlstate: "08006", message: cause.reason, detail: null, hint: null };
+}

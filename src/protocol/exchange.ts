@@ -1,0 +1,206 @@
+// The reply ledger of one server connection: what it still owes for what was sent to it, in order. It knows when a connection is
+// between requests, which replies belong to requests of our own, and what an error skips. Rules:
+// https://www.postgresql.org/docs/current/protocol-flow.html (Extended Query, Pipelining, COPY Operations) and PostgreSQL's
+// SocketBackend()/PostgresMain(). One byte an entry, nothing allocated per message.
+
+import { assert } from "../core/assert.ts";
+import { EXCHANGE_ENTRIES_MAX } from "../core/limits.ts";
+import { Backend, Frontend } from "./constants.ts";
+
+/** Marks an entry as ours: its replies are swallowed. */
+const OWN = 0x80;
+const TYPE = 0x7f;
+
+/** Forward the reply to the client. */
+export const FORWARD = 0;
+/** The reply belongs to a request of our own. */
+export const SWALLOW = 1;
+/** The server sent what it does not owe. */
+export const UNEXPECTED = 2;
+export type ReplyVerdict = typeof FORWARD | typeof SWALLOW | typeof UNEXPECTED;
+
+const INITIAL_ENTRIES = 64;
+
+export class Exchange {
+  /** Ring of outstanding requests; its size is a power of two. */
+  #ring = new Uint8Array(INITIAL_ENTRIES);
+  #head = 0;
+  #count = 0;
+  /** The server reported an error in the extended protocol and no Sync that ends the skipping has been sent. */
+  #skipping = false;
+  /** The server is in COPY IN and has not been told of its end. */
+  #copyIn = false;
+
+  /** Nothing owed, nothing half done. Only then may a ReadyForQuery be the end of a lease. */
+  get empty(): boolean {
+    return this.#count === 0 && !this.#skipping && !this.#copyIn;
+  }
+
+  /** No more requests until some are answered. */
+  get full(): boolean {
+    return this.#count >= EXCHANGE_ENTRIES_MAX;
+  }
+
+  get copyIn(): boolean {
+    return this.#copyIn;
+  }
+
+  /** Whether the next replies belong to a request of our own. */
+  get own(): boolean {
+    return this.#count > 0 && (this.#at(0) & OWN) !== 0;
+  }
+
+  /** Notes a frontend message of `type` that was, or is being, sent. */
+  request(type: number): void {
+    switch (type) {
+      case Frontend.Query:
+      case Frontend.FunctionCall:
+      case Frontend.Parse:
+      case Frontend.Bind:
+      case Frontend.Describe:
+      case Frontend.Execute:
+      case Frontend.Close:
+        if (!this.#skipping) this.#append(type);
+        return;
+      case Frontend.Sync:
+        // The server ignores a Sync while it copies in.
+        if (this.#copyIn) return;
+        this.#skipping = false;
+        this.#append(type);
+        return;
+      case Frontend.CopyDone:
+      case Frontend.CopyFail:
+        // Ends the copy, or, sent ahead of CopyInResponse, will: then its place in the order matters.
+        if (this.#copyIn) this.#copyIn = false;
+        else if (this.#count > 0 && !this.#skipping) this.#append(type);
+        return;
+    }
+  }
+
+  /** Notes a simple query of our own; its replies are swallowed. */
+  ownQuery(): void {
+    this.#append(Frontend.Query | OWN);
+  }
+
+  /** Notes a reply of `type` and says where it goes. */
+  reply(type: number): ReplyVerdict {
+    if (type === Backend.NoticeResponse || type === Backend.NotificationResponse || type === Backend.ParameterStatus) {
+      return type !== Backend.NotificationResponse && this.own ? SWALLOW : FORWARD;
+    }
+    this.#dropStrayCopyEnds();
+    if (this.#count === 0) return UNEXPECTED;
+    const entry = this.#at(0);
+    const verdict = (entry & OWN) === 0 ? FORWARD : SWALLOW;
+    if (type === Backend.ErrorResponse) this.#error(entry & TYPE);
+    else if (type === Backend.CopyInResponse || type === Backend.CopyBothResponse) this.#beginCopyIn();
+    else if (ends(entry & TYPE, type)) this.#pop();
+    else if (type === Backend.ReadyForQuery) return UNEXPECTED;
+    return verdict;
+  }
+
+  /**
+   * What remains to be answered when the server is gone, from the oldest request on: calls `each` once per ReadyForQuery owed,
+   * saying whether a request besides a bare Sync waits for it; afterwards says whether requests follow the last of them, whose
+   * Sync is still to come from the client. Nothing is owed any more.
+   */
+  abandon(each: (hasWork: boolean) => void): { readonly openBatch: boolean } {
+    let work = this.#skipping || this.#copyIn;
+    for (let index = 0; index < this.#count; index++) {
+      const type = this.#at(index) & TYPE;
+      if (type === Frontend.CopyDone || type === Frontend.CopyFail) continue;
+      if (type === Frontend.Query || type === Frontend.FunctionCall || type === Frontend.Sync) {
+        each(work || type !== Frontend.Sync);
+        work = false;
+      } else {
+        work = true;
+      }
+    }
+    this.#count = 0;
+    this.#skipping = false;
+    this.#copyIn = false;
+    return { openBatch: work };
+  }
+
+  /** An error skips the rest of an extended batch, up to the Sync that ends it. */
+  #error(type: number): void {
+    this.#copyIn = false;
+    if (type === Frontend.Query || type === Frontend.FunctionCall || type === Frontend.Sync) return;
+    while (this.#count > 0 && (this.#at(0) & TYPE) !== Frontend.Sync) this.#pop();
+    this.#skipping = this.#count === 0;
+  }
+
+  /**
+   * CopyInResponse: every Sync sent between the request and its CopyDone or CopyFail is read, and ignored, by the copying
+   * server. What follows the end of the copy stays owed.
+   */
+  #beginCopyIn(): void {
+    const head = this.#at(0);
+    const rest: number[] = [];
+    let copying = true;
+    for (let index = 1; index < this.#count; index++) {
+      const entry = this.#at(index);
+      const type = entry & TYPE;
+      if (copying && type === Frontend.Sync) continue;
+      if (copying && (type === Frontend.CopyDone || type === Frontend.CopyFail)) copying = false;
+      else rest.push(entry);
+    }
+    this.#count = 0;
+    this.#append(head);
+    for (const entry of rest) this.#append(entry);
+    this.#copyIn = copying;
+  }
+
+  /** CopyDone and CopyFail outside a copy are read and ignored by the server: they are owed nothing. */
+  #dropStrayCopyEnds(): void {
+    while (this.#count > 0) {
+      const type = this.#at(0) & TYPE;
+      if (type !== Frontend.CopyDone && type !== Frontend.CopyFail) return;
+      this.#pop();
+    }
+  }
+
+  #at(index: number): number {
+    return this.#ring[(this.#head + index) & (this.#ring.length - 1)] as number;
+  }
+
+  #pop(): void {
+    assert(this.#count > 0, "a reply without a request");
+    this.#head = (this.#head + 1) & (this.#ring.length - 1);
+    this.#count -= 1;
+  }
+
+  #append(entry: number): void {
+    if (this.#count === this.#ring.length) {
+      const larger = new Uint8Array(this.#ring.length * 2);
+      for (let index = 0; index < this.#count; index++) larger[index] = this.#at(index);
+      this.#ring = larger;
+      this.#head = 0;
+    }
+    this.#ring[(this.#head + this.#count) & (this.#ring.length - 1)] = entry;
+    this.#count += 1;
+  }
+}
+
+/** Whether a reply of type `reply` is the last one to a request of type `request`. */
+function ends(request: number, reply: number): boolean {
+  switch (request) {
+    case Frontend.Query:
+    case Frontend.FunctionCall:
+    case Frontend.Sync:
+      return reply === Backend.ReadyForQuery;
+    case Frontend.Parse:
+      return reply === Backend.ParseComplete;
+    case Frontend.Bind:
+      return reply === Backend.BindComplete;
+    case Frontend.Close:
+      return reply === Backend.CloseComplete;
+    case Frontend.Describe:
+      return reply === Backend.RowDescription || reply === Backend.NoData;
+    case Frontend.Execute:
+      return (
+        reply === Backend.CommandComplete || reply === Backend.EmptyQueryResponse || reply === Backend.PortalSuspended
+      );
+    default:
+      return false;
+  }
+}

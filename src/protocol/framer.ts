@@ -1,0 +1,141 @@
+// Cuts a byte stream into messages without decoding or copying their bodies. The owner is asked once per message, at its header,
+// what should become of it; forwarded bodies pass in whatever pieces they arrive in. Nothing is allocated per message, except
+// where a message that is wanted whole arrives in pieces; the owner has then already checked its length.
+
+import { MESSAGE_BYTES_MAX } from "../core/limits.ts";
+import { HEADER_BYTES } from "./constants.ts";
+
+/** Hand its bytes to `pass`, header included, as they come. */
+export const PASS = 0;
+/** Collect it and hand it to `whole`. The owner checks its length first. */
+export const WHOLE = 1;
+/** Skip it. */
+export const DROP = 2;
+/** Leave it, and all that follows, unread; `push` returns where it begins. */
+export const STOP = 3;
+export type Verdict = typeof PASS | typeof WHOLE | typeof DROP | typeof STOP;
+
+export interface FrameSink {
+  /** A header is complete. `length` counts itself (4 bytes) and the body. Asked again after a STOP. */
+  header(type: number, length: number): Verdict;
+  /** Bytes of a passing message. `buffer` belongs to the caller and is valid only during the call. */
+  pass(buffer: Buffer, start: number, end: number): void;
+  /** A whole message from its type byte (at `start`) to its end; valid only during the call. */
+  whole(type: number, buffer: Buffer, start: number, end: number): void;
+  /** A length that no message can have. The stream cannot be understood any further: `push` returns its end. */
+  malformed(type: number, length: number): void;
+}
+
+export class Framer {
+  readonly #sink: FrameSink;
+  /** A header that was cut: its first `#carried` bytes. */
+  readonly #carry = Buffer.alloc(HEADER_BYTES);
+  #carried = 0;
+  /** Bytes that the current message still lacks, and what becomes of them. */
+  #remaining = 0;
+  #verdict: Verdict = PASS;
+  #collected: Buffer | null = null;
+  #collectedBytes = 0;
+
+  constructor(sink: FrameSink) {
+    this.#sink = sink;
+  }
+
+  /** Whether the stream stands between two messages. */
+  get atBoundary(): boolean {
+    return this.#remaining === 0 && this.#carried === 0;
+  }
+
+  /** From now on the rest of the current message is dropped. */
+  dropRest(): void {
+    this.#verdict = DROP;
+    this.#collected = null;
+  }
+
+  /** Begins a new stream. */
+  reset(): void {
+    this.#carried = 0;
+    this.#remaining = 0;
+    this.#collected = null;
+  }
+
+  /** Takes `chunk[start, end)`. Returns where it stopped: `end`, or the start of the message that got STOP. */
+  push(chunk: Buffer, start: number, end: number): number {
+    let at = start;
+    if (this.#remaining > 0) at = this.#continue(chunk, at, end);
+    if (this.#carried > 0 && this.#remaining === 0) {
+      at = this.#completeHeader(chunk, at, end);
+      if (this.#carried > 0) return at;
+    }
+    while (at < end) {
+      const available = end - at;
+      if (available < HEADER_BYTES) {
+        chunk.copy(this.#carry, 0, at, end);
+        this.#carried = available;
+        return end;
+      }
+      const type = chunk[at] as number;
+      const length = chunk.readInt32BE(at + 1);
+      const verdict = this.#judge(type, length);
+      if (verdict === null) return end;
+      if (verdict === STOP) return at;
+      const size = length + 1;
+      if (available >= size) {
+        if (verdict === PASS) this.#sink.pass(chunk, at, at + size);
+        else if (verdict === WHOLE) this.#sink.whole(type, chunk, at, at + size);
+        at += size;
+      } else {
+        this.#begin(verdict, size);
+        at = this.#continue(chunk, at, end);
+      }
+    }
+    return at;
+  }
+
+  #judge(type: number, length: number): Verdict | null {
+    if (length < 4 || length > MESSAGE_BYTES_MAX) {
+      this.#sink.malformed(type, length);
+      return null;
+    }
+    return this.#sink.header(type, length);
+  }
+
+  #begin(verdict: Verdict, size: number): void {
+    this.#verdict = verdict;
+    this.#remaining = size;
+    this.#collected = verdict === WHOLE ? Buffer.allocUnsafe(size) : null;
+    this.#collectedBytes = 0;
+  }
+
+  #continue(chunk: Buffer, at: number, end: number): number {
+    const stop = Math.min(end, at + this.#remaining);
+    this.#remaining -= stop - at;
+    if (this.#verdict === PASS) {
+      if (stop > at) this.#sink.pass(chunk, at, stop);
+    } else if (this.#collected !== null) {
+      chunk.copy(this.#collected, this.#collectedBytes, at, stop);
+      this.#collectedBytes += stop - at;
+      if (this.#remaining === 0) {
+        const message = this.#collected;
+        this.#collected = null;
+        this.#sink.whole(message[0] as number, message, 0, message.length);
+      }
+    }
+    return stop;
+  }
+
+  /** Finishes a header that was cut. Returns the new position; leaves `#carried` above 0 when it is still cut, or was stopped. */
+  #completeHeader(chunk: Buffer, at: number, end: number): number {
+    const take = Math.min(HEADER_BYTES - this.#carried, end - at);
+    chunk.copy(this.#carry, this.#carried, at, at + take);
+    this.#carried += take;
+    if (this.#carried < HEADER_BYTES) return at + take;
+    const verdict = this.#judge(this.#carry[0] as number, this.#carry.readInt32BE(1));
+    if (verdict === null) return end;
+    if (verdict === STOP) return at + take;
+    this.#begin(verdict, this.#carry.readInt32BE(1) + 1);
+    this.#carried = 0;
+    this.#continue(Buffer.from(this.#carry), 0, HEADER_BYTES);
+    return this.#remaining > 0 ? this.#continue(chunk, at + take, end) : at + take;
+  }
+}

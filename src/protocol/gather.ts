@@ -1,0 +1,51 @@
+// Gathers ranges of buffers without copying them; neighbouring ranges of one buffer become one range.
+
+export class Gather {
+  #buffer: Buffer | null = null;
+  #start = 0;
+  #end = 0;
+  #earlier: Buffer[] = [];
+  #earlierBytes = 0;
+
+  /** Bytes gathered. */
+  get length(): number {
+    return this.#earlierBytes + (this.#end - this.#start);
+  }
+
+  /** Adds `buffer[start, end)`; the buffer must not change until `take` or `clear`. */
+  add(buffer: Buffer, start: number, end: number): void {
+    if (this.#buffer === buffer && this.#end === start) {
+      this.#end = end;
+      return;
+    }
+    if (this.#buffer !== null) {
+      this.#earlier.push(this.#buffer.subarray(this.#start, this.#end));
+      this.#earlierBytes += this.#end - this.#start;
+    }
+    this.#buffer = buffer;
+    this.#start = start;
+    this.#end = end;
+  }
+
+  /** All of it as one buffer, copied only where it came in several pieces; null when there is nothing. */
+  take(): Buffer | null {
+    const buffer = this.#buffer;
+    if (buffer === null) return null;
+    const last = buffer.subarray(this.#start, this.#end);
+    if (this.#earlier.length === 0) {
+      this.clear();
+      return last;
+    }
+    const all = Buffer.concat([...this.#earlier, last]);
+    this.clear();
+    return all;
+  }
+
+  clear(): void {
+    this.#buffer = null;
+    this.#start = 0;
+    this.#end = 0;
+    if (this.#earlier.length > 0) this.#earlier = [];
+    this.#earlierBytes = 0;
+  }
+}

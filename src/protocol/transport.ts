@@ -1,0 +1,123 @@
+// A socket as the data plane wants it: bytes in to one typed sink, bytes out gathered into as few writes as possible, a word when
+// the peer is slow, and exactly one word when it is gone.
+
+import type { Socket } from "node:net";
+import { assert } from "../core/assert.ts";
+import { Gather } from "./gather.ts";
+
+export interface TransportSink {
+  /** Bytes arrived. `buffer` is the receiver's to keep. */
+  bytes(buffer: Buffer, start: number, end: number): void;
+  /** The peer has taken what was written: a `flush` that returned false is made good. */
+  drained(): void;
+  /** The peer will send nothing more; it may still read. */
+  ended(): void;
+  /** Gone, for whatever reason; `error` is null for an orderly end. Called exactly once, never from within a call to us. */
+  closed(error: Error | null): void;
+}
+
+export class Transport {
+  #socket: Socket;
+  #sink: TransportSink;
+  #error: Error | null = null;
+  readonly #out = new Gather();
+  #paused = false;
+
+  constructor(socket: Socket, sink: TransportSink) {
+    this.#socket = socket;
+    this.#sink = sink;
+    this.#listen();
+  }
+
+  get socket(): Socket {
+    return this.#socket;
+  }
+
+  get paused(): boolean {
+    return this.#paused;
+  }
+
+  /** Whether the peer is slow: what was written has not left yet. */
+  get congested(): boolean {
+    return this.#socket.writableNeedDrain;
+  }
+
+  /** Hands the stream to another owner. */
+  attach(sink: TransportSink): void {
+    this.#sink = sink;
+  }
+
+  /** Gives bytes that the former owner left unread to the present one. */
+  deliver(buffer: Buffer, start: number, end: number): void {
+    this.#sink.bytes(buffer, start, end);
+  }
+
+  /** Continues on a socket that wraps the present one (TLS). */
+  wrap(make: (socket: Socket) => Socket): void {
+    assert(this.#out.length === 0, "wrapped with bytes unsent");
+    for (const event of ["data", "end", "error", "close", "drain"]) this.#socket.removeAllListeners(event);
+    // The wrapped socket reports its end through the wrapper; an error of its own must not go unheard.
+    this.#socket.on("error", (error) => {
+      this.#error ??= error;
+    });
+    this.#socket = make(this.#socket);
+    this.#listen();
+  }
+
+  #listen(): void {
+    const socket = this.#socket;
+    socket.on("data", (chunk: Buffer) => this.#sink.bytes(chunk, 0, chunk.length));
+    socket.on("drain", () => this.#sink.drained());
+    socket.on("end", () => this.#sink.ended());
+    socket.on("error", (error) => {
+      this.#error ??= error;
+    });
+    socket.on("close", () => this.#sink.closed(this.#error));
+    if (this.#paused) socket.pause();
+  }
+
+  /** Gathers `buffer[start, end)` for the next flush; neighbouring ranges of one buffer are joined. No copy is made. */
+  add(buffer: Buffer, start: number, end: number): void {
+    this.#out.add(buffer, start, end);
+  }
+
+  /** Takes what was gathered, as one buffer; null when there is nothing. */
+  take(): Buffer | null {
+    return this.#out.take();
+  }
+
+  /** Writes what was gathered. False when the peer is slow: wait for `drained`. */
+  flush(): boolean {
+    const buffer = this.#out.take();
+    return buffer === null ? !this.#socket.writableNeedDrain : this.write(buffer);
+  }
+
+  /** Writes `buffer`, which the caller does not touch again. False when the peer is slow. */
+  write(buffer: Buffer): boolean {
+    return this.#socket.writable ? this.#socket.write(buffer) : true;
+  }
+
+  pause(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#socket.resume();
+  }
+
+  /** Sends what was gathered, then the end of the stream. What the peer still sends is read and dropped. */
+  end(): void {
+    this.flush();
+    this.#socket.end();
+    this.resume();
+  }
+
+  /** Closes at once; unsent bytes are lost. */
+  destroy(): void {
+    this.#socket.destroy();
+  }
+}

@@ -1,0 +1,229 @@
+// A client's first seconds: startup packets in whatever pieces they come, TLS where it asks for it, authentication. Ends with who
+// it is and what it asked for, with a cancel request, or with the error that PostgreSQL would give.
+
+import type { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
+import { type AuthStep, ClientAuthentication } from "../auth/client-authentication.ts";
+import type { ScramDerivations } from "../auth/scram.ts";
+import type { Secret } from "../auth/secret.ts";
+import type { ClientTls } from "../auth/tls-options.ts";
+import { ProxyError } from "../core/errors.ts";
+import { AUTH_MESSAGE_BYTES_MAX } from "../core/limits.ts";
+import { Frontend, HEADER_BYTES } from "../protocol/constants.ts";
+import { authentication, negotiateProtocolVersion } from "../protocol/messages.ts";
+import { decodeStartup, type StartupPacket, startupPacketLength } from "../protocol/startup.ts";
+import type { Transport, TransportSink } from "../protocol/transport.ts";
+import { MessageWriter } from "../protocol/writer.ts";
+import { parseStartupOptions } from "./startup-options.ts";
+
+/** How clients log in. */
+export interface ClientLoginOptions {
+  readonly method: "trust" | "password" | "md5" | "scram-sha-256";
+  readonly allowClearText: boolean;
+  readonly secretOf: (user: string) => Secret | null;
+  readonly tls: ClientTls;
+  readonly random: (bytes: number) => Buffer;
+  /** Makes what an unknown user is shown the same each time; secret, one per process. */
+  readonly mockKey: Buffer;
+  readonly derivations: ScramDerivations;
+}
+
+/** Who a client is, and what it asked for. */
+export interface ClientFacts {
+  readonly user: string;
+  readonly database: string;
+  /** Startup settings, those inside `options` included; names as sent. */
+  readonly settings: ReadonlyMap<string, string>;
+  readonly tls: boolean;
+}
+
+export interface ClientLoginSink {
+  /** `farewell`: what is still to be sent before AuthenticationOk; `rest`: bytes that came early. */
+  authenticated(facts: ClientFacts, final: MessageWriter, rest: Buffer): void;
+  cancelRequested(pid: number, key: Buffer): void;
+  refused(error: ProxyError): void;
+  ended(): void;
+  closed(error: Error | null): void;
+}
+
+export class ClientLogin implements TransportSink {
+  readonly #transport: Transport;
+  readonly #options: ClientLoginOptions;
+  readonly #sink: ClientLoginSink;
+  #received: Buffer = Buffer.alloc(0);
+  #tls = false;
+  #facts: ClientFacts | null = null;
+  #authentication: ClientAuthentication | null = null;
+  #over = false;
+
+  constructor(transport: Transport, options: ClientLoginOptions, sink: ClientLoginSink) {
+    this.#transport = transport;
+    this.#options = options;
+    this.#sink = sink;
+  }
+
+  /** Hears nothing more. */
+  stop(): void {
+    this.#over = true;
+  }
+
+  bytes(buffer: Buffer, start: number, end: number): void {
+    if (this.#over) return;
+    const piece = buffer.subarray(start, end);
+    this.#received = this.#received.length === 0 ? piece : Buffer.concat([this.#received, piece]);
+    try {
+      while (!this.#over && this.#step()) {
+        // Each step takes one packet or message.
+      }
+    } catch (error) {
+      if (!(error instanceof ProxyError)) throw error;
+      this.#refuse(error);
+    }
+  }
+
+  drained(): void {}
+
+  ended(): void {
+    if (!this.#over) this.#sink.ended();
+  }
+
+  closed(error: Error | null): void {
+    this.#sink.closed(error);
+  }
+
+  #refuse(error: ProxyError): void {
+    this.#over = true;
+    this.#sink.refused(error);
+  }
+
+  /** Takes one packet or message; false when it is not complete yet. */
+  #step(): boolean {
+    if (this.#authentication !== null) return this.#passwordStep(this.#authentication);
+    const length = startupPacketLength(this.#received);
+    if (length === null || this.#received.length < length) return false;
+    this.#startup(decodeStartup(this.#take(length)));
+    return true;
+  }
+
+  #take(length: number): Buffer {
+    const packet = this.#received.subarray(0, length);
+    this.#received = this.#received.subarray(length);
+    return packet;
+  }
+
+  #startup(packet: StartupPacket): void {
+    switch (packet.kind) {
+      case "ssl":
+        return this.#answerSsl();
+      case "gssenc":
+        if (this.#received.length > 0) throw inClear("GSSENCRequest");
+        this.#transport.write(Buffer.from("N"));
+        return;
+      case "cancel":
+        this.#over = true;
+        return this.#sink.cancelRequested(packet.pid, packet.key);
+      case "startup":
+        return this.#identify(packet);
+    }
+  }
+
+  /** Bytes behind the request were sent before we answered, in clear: never to be taken for what comes inside TLS. */
+  #answerSsl(): void {
+    const { tls } = this.#options;
+    if (this.#received.length > 0) throw inClear("SSLRequest");
+    if (this.#tls) throw new ProxyError("protocol_violation", "SSLRequest inside TLS");
+    if (tls.kind === "off") {
+      this.#transport.write(Buffer.from("N"));
+      return;
+    }
+    this.#transport.write(Buffer.from("S"));
+    this.#tls = true;
+    this.#transport.wrap(
+      (raw: Socket) =>
+        new TLSSocket(raw, { isServer: true, secureContext: tls.context, ALPNProtocols: ["postgresql"] }),
+    );
+  }
+
+  #identify(packet: StartupPacket & { kind: "startup" }): void {
+    const { tls } = this.#options;
+    if (tls.kind === "on" && tls.required && !this.#tls) {
+      throw new ProxyError("invalid_authorization", "connection requires TLS", {
+        hint: "Connect with sslmode=require or stronger.",
+      });
+    }
+    this.#facts = clientFacts(packet.parameters, this.#tls);
+    if (packet.minor > 0 || packet.extensions.length > 0) {
+      this.#transport.write(negotiateProtocolVersion(packet.extensions, new MessageWriter()).finish());
+    }
+    const { method, allowClearText, secretOf, random, mockKey, derivations } = this.#options;
+    const { user } = this.#facts;
+    this.#authentication = new ClientAuthentication({
+      method,
+      user,
+      secret: secretOf(user),
+      random,
+      tls: this.#tls,
+      mockKey,
+      allowClearText,
+      derivations,
+    });
+    this.#advance(this.#authentication.start());
+  }
+
+  #passwordStep(authentication: ClientAuthentication): boolean {
+    if (this.#received.length < HEADER_BYTES) return false;
+    const type = this.#received[0] as number;
+    const length = this.#received.readInt32BE(1);
+    if (type !== Frontend.Password) {
+      throw new ProxyError("protocol_violation", `expected password response, got message type ${type}`);
+    }
+    if (length < 4 || length > AUTH_MESSAGE_BYTES_MAX) {
+      throw new ProxyError("protocol_violation", "invalid message length");
+    }
+    if (this.#received.length < length + 1) return false;
+    this.#advance(authentication.answer(this.#take(length + 1).subarray(HEADER_BYTES)));
+    return true;
+  }
+
+  #advance(step: AuthStep): void {
+    switch (step.kind) {
+      case "send":
+        this.#transport.write(authentication(step.code, step.payload).finish());
+        return;
+      case "failed":
+        return this.#refuse(step.error);
+      case "ok": {
+        this.#over = true;
+        const writer = new MessageWriter();
+        if (step.final !== undefined) authentication(12, step.final, writer);
+        authentication(0, Buffer.alloc(0), writer);
+        if (this.#facts !== null) this.#sink.authenticated(this.#facts, writer, this.#received);
+      }
+    }
+  }
+}
+
+function inClear(request: string): ProxyError {
+  return new ProxyError("protocol_violation", `received unencrypted data after ${request}`, {
+    detail: "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
+  });
+}
+
+function clientFacts(parameters: ReadonlyMap<string, string>, tls: boolean): ClientFacts {
+  const user = parameters.get("user") ?? "";
+  if (user === "") {
+    throw new ProxyError("invalid_authorization", "no PostgreSQL user name specified in startup packet");
+  }
+  const database = parameters.get("database") ?? "";
+  if (parameters.has("replication") && !/^(?:false|off|no|0)$/i.test(parameters.get("replication") ?? "")) {
+    throw new ProxyError("feature_not_supported", "replication connections are not routed", {
+      hint: "Connect directly to the member.",
+    });
+  }
+  const settings = new Map<string, string>();
+  for (const [name, value] of parameters) {
+    if (name === "options") for (const [key, setting] of parseStartupOptions(value)) settings.set(key, setting);
+    else if (name !== "user" && name !== "database" && name !== "replication") settings.set(name, value);
+  }
+  return { user, database: database === "" ? user : database, settings, tls };
+}

@@ -1,0 +1,269 @@
+// The data plane as a whole: its listeners, its clients, one Steering per cluster. Starts, takes new settings, drains, stops.
+
+import { randomBytes } from "node:crypto";
+import type { Socket } from "node:net";
+import { ScramDerivations } from "../auth/scram.ts";
+import type { Secret } from "../auth/secret.ts";
+import type { ClientTls, ServerTls } from "../auth/tls-options.ts";
+import { assert } from "../core/assert.ts";
+import type { Clock, Timer } from "../core/clock.ts";
+import { ProxyError } from "../core/errors.ts";
+import type { Logger } from "../core/logger.ts";
+import { millis } from "../core/units.ts";
+import type { TopologyFeed } from "../discovery/feed.ts";
+import type { PoolOptions } from "../pool/pool.ts";
+import { Balance } from "../routing/balance.ts";
+import type { ReadOptions, Route } from "../routing/target.ts";
+import { CancelKeys } from "./cancel.ts";
+import type { Client } from "./client.ts";
+import type { ClientLoginOptions } from "./client-login.ts";
+import { Listener } from "./listener.ts";
+import { Reception, type ReceptionContext, type ReceptionOwner } from "./reception.ts";
+import { Steering, type SteeringOptions } from "./steering.ts";
+import { Traffic } from "./traffic.ts";
+
+export interface ListenerOptions {
+  readonly name: string;
+  readonly address: string;
+  readonly port: number;
+  readonly route: Route;
+  readonly poolMode: "transaction" | "session";
+  readonly cluster: string;
+  readonly reads: ReadOptions;
+}
+
+/** What the data plane needs of the configuration. Times in ms. */
+export interface DataPlaneOptions {
+  readonly listeners: readonly ListenerOptions[];
+  /** TLS towards the servers of each cluster. */
+  readonly serverTls: ReadonlyMap<string, ServerTls>;
+  readonly clientTls: ClientTls;
+  readonly authMethod: ClientLoginOptions["method"];
+  readonly allowClearText: boolean;
+  readonly secretOf: (user: string) => Secret | null;
+  readonly pool: PoolOptions;
+  readonly maxClientConn: number;
+  readonly queryWaitTimeoutMs: number;
+  readonly clientLoginTimeoutMs: number;
+  readonly clientIdleTimeoutMs: number;
+}
+
+/** A listener with what it counts. */
+export interface ActiveListener {
+  readonly options: ListenerOptions;
+  readonly listener: Listener;
+  readonly balance: Balance;
+  readonly traffic: Traffic;
+}
+
+const SWEEP_EVERY_MS = 1_000;
+
+export class DataPlane implements ReceptionOwner {
+  readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #steerings = new Map<string, Steering>();
+  readonly #listeners = new Map<string, ActiveListener>();
+  readonly #receptions = new Set<Reception>();
+  /** Clients, and the pid by which they can be cancelled. */
+  readonly #clients = new Map<Client, number>();
+  readonly #cancels: CancelKeys;
+  readonly #derivations = new ScramDerivations();
+  readonly #mockKey = randomBytes(32);
+  readonly #sweeper: Timer;
+  #options: DataPlaneOptions;
+  #nextId = 1;
+  #draining: ProxyError | null = null;
+  #whenEmpty: (() => void) | null = null;
+
+  constructor(clock: Clock, logger: Logger, feeds: ReadonlyMap<string, TopologyFeed>, options: DataPlaneOptions) {
+    this.#clock = clock;
+    this.#logger = logger;
+    this.#options = options;
+    this.#cancels = new CancelKeys(clock, randomBytes);
+    for (const [cluster, feed] of feeds) {
+      const steering = new Steering(clock, logger.child({ cluster }), cluster, feed, this.#steeringOptions(cluster));
+      this.#steerings.set(cluster, steering);
+    }
+    this.#sweeper = clock.every(millis(SWEEP_EVERY_MS), () => this.#sweep());
+  }
+
+  /** Opens the listeners. Rejects with Node's error, all closed again, when one cannot be opened. */
+  async start(): Promise<void> {
+    try {
+      for (const options of this.#options.listeners) await this.#listen(options);
+    } catch (error) {
+      for (const { listener } of this.#listeners.values()) listener.close();
+      throw error;
+    }
+  }
+
+  get listeners(): Iterable<ActiveListener> {
+    return this.#listeners.values();
+  }
+
+  get clients(): Iterable<Client> {
+    return this.#clients.keys();
+  }
+
+  /** Connections that have not finished their login. */
+  get loginCount(): number {
+    return this.#receptions.size;
+  }
+
+  get steerings(): ReadonlyMap<string, Steering> {
+    return this.#steerings;
+  }
+
+  get draining(): boolean {
+    return this.#draining !== null;
+  }
+
+  get maxClientConn(): number {
+    return this.#options.maxClientConn;
+  }
+
+  /** Takes new settings: connections that are open stay as they are; new ones follow the new settings. */
+  async reload(options: DataPlaneOptions): Promise<void> {
+    this.#options = options;
+    for (const [cluster, steering] of this.#steerings) steering.reconfigure(this.#steeringOptions(cluster));
+    const wanted = new Map(options.listeners.map((listener) => [listener.name, listener]));
+    for (const [name, active] of this.#listeners) {
+      const next = wanted.get(name);
+      if (next !== undefined && sameListener(active.options, next)) continue;
+      active.listener.close();
+      this.#listeners.delete(name);
+    }
+    for (const listener of options.listeners) if (!this.#listeners.has(listener.name)) await this.#listen(listener);
+  }
+
+  /** Takes no more clients; resolves when the last one has left, each between transactions, or after `timeoutMs`. */
+  drain(timeoutMs: number): Promise<void> {
+    const error = new ProxyError("shutting_down", "terminating connection due to administrator command", {
+      hint: "The router is being shut down; connect again.",
+    });
+    this.#draining = error;
+    for (const { listener } of this.#listeners.values()) listener.close();
+    for (const reception of [...this.#receptions]) reception.refused(error);
+    for (const client of [...this.#clients.keys()]) client.drain(error);
+    if (this.#clients.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#whenEmpty = resolve;
+      this.#clock.after(millis(timeoutMs), resolve);
+    });
+  }
+
+  /** Ends everything at once. */
+  close(): void {
+    this.#sweeper.cancel();
+    for (const { listener } of this.#listeners.values()) listener.close();
+    for (const steering of this.#steerings.values()) steering.close();
+  }
+
+  async #listen(options: ListenerOptions): Promise<void> {
+    const balance = new Balance(options.reads);
+    const traffic = new Traffic();
+    const listener = new Listener(options, (socket) => this.#accept(active, socket));
+    const active: ActiveListener = { options, listener, balance, traffic };
+    await listener.open();
+    this.#listeners.set(options.name, active);
+    this.#logger.info(
+      { listener: options.name, address: options.address, port: listener.port, route: options.route },
+      "listening",
+    );
+  }
+
+  #accept(active: ActiveListener, socket: Socket): void {
+    active.traffic.clientsAccepted += 1;
+    const reception = new Reception(socket, this.#nextId++, this.#contextOf(active), this);
+    this.#receptions.add(reception);
+    const { maxClientConn } = this.#options;
+    if (this.#draining !== null) reception.refused(this.#draining);
+    else if (this.#clients.size + this.#receptions.size > maxClientConn) {
+      reception.refused(
+        new ProxyError("too_many_clients", "sorry, too many clients already", {
+          detail: `max_client_conn is ${maxClientConn}.`,
+        }),
+      );
+    }
+  }
+
+  #contextOf({ options, balance, traffic }: ActiveListener): ReceptionContext {
+    const settings = this.#options;
+    const steering = this.#steerings.get(options.cluster);
+    assert(steering !== undefined, `listener ${options.name} names no cluster`);
+    return {
+      clock: this.#clock,
+      steering,
+      traffic,
+      cancels: this.#cancels,
+      balance,
+      route: options.route,
+      listener: options.name,
+      login: {
+        method: settings.authMethod,
+        allowClearText: settings.allowClearText,
+        secretOf: settings.secretOf,
+        tls: settings.clientTls,
+        random: randomBytes,
+        mockKey: this.#mockKey,
+        derivations: this.#derivations,
+      },
+      loginTimeoutMs: settings.clientLoginTimeoutMs,
+      client: {
+        poolMode: options.poolMode,
+        queryWaitTimeoutMs: settings.queryWaitTimeoutMs,
+        clientIdleTimeoutMs: settings.clientIdleTimeoutMs,
+      },
+    };
+  }
+
+  #steeringOptions(cluster: string): SteeringOptions {
+    const tls = this.#options.serverTls.get(cluster);
+    assert(tls !== undefined, `cluster ${cluster} has no TLS options`);
+    return {
+      secretOf: this.#options.secretOf,
+      tls,
+      random: randomBytes,
+      derivations: this.#derivations,
+      pool: this.#options.pool,
+    };
+  }
+
+  #sweep(): void {
+    const now = this.#clock.now();
+    for (const client of this.#clients.keys()) client.sweep(now);
+  }
+
+  // ReceptionOwner
+
+  receptionDone(reception: Reception, client: Client, pid: number): void {
+    this.#receptions.delete(reception);
+    this.#clients.set(client, pid);
+    const { id, address, user, database, listener } = client.identity;
+    this.#logger.debug({ client: id, address, user, database, listener }, "client logged in");
+  }
+
+  receptionFailed(reception: Reception, error: ProxyError | null): void {
+    this.#receptions.delete(reception);
+    if (error === null) return;
+    const { code, sqlstate, message } = error;
+    this.#logger.info({ address: reception.address, code, sqlstate, reason: message }, "login failed");
+  }
+
+  clientClosed(client: Client, reason: string): void {
+    const pid = this.#clients.get(client);
+    if (pid !== undefined) this.#cancels.revoke(pid);
+    this.#clients.delete(client);
+    this.#logger.debug({ client: client.identity.id, reason }, "client left");
+    if (this.#clients.size === 0) this.#whenEmpty?.();
+  }
+}
+
+const sameListener = (a: ListenerOptions, b: ListenerOptions): boolean =>
+  a.address === b.address &&
+  a.port === b.port &&
+  a.route === b.route &&
+  a.poolMode === b.poolMode &&
+  a.cluster === b.cluster &&
+  a.reads.lagBytesMax === b.reads.lagBytesMax &&
+  a.reads.fallback === b.reads.fallback;

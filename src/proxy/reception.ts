@@ -1,0 +1,162 @@
+// From an accepted socket to a client that can work: login, within its time, then the welcome. Owns the connection until then.
+
+import type { Socket } from "node:net";
+import type { Clock, Timer } from "../core/clock.ts";
+import { ProxyError } from "../core/errors.ts";
+import { LINGER_MS } from "../core/limits.ts";
+import { millis } from "../core/units.ts";
+import { SettingsSet } from "../pool/settings.ts";
+import { TransactionStatus } from "../protocol/constants.ts";
+import { backendKeyData, errorResponse, parameterStatus, readyForQuery } from "../protocol/messages.ts";
+import { Transport, type TransportSink } from "../protocol/transport.ts";
+import type { MessageWriter } from "../protocol/writer.ts";
+import type { Balance } from "../routing/balance.ts";
+import { sessionTarget } from "../routing/intent.ts";
+import type { Route } from "../routing/target.ts";
+import type { CancelKeys } from "./cancel.ts";
+import { Client, type ClientOptions, type ClientOwner } from "./client.ts";
+import { type ClientFacts, ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
+import type { Steering } from "./steering.ts";
+import type { Traffic } from "./traffic.ts";
+import { Welcome } from "./welcome.ts";
+
+/** What a listener gives to each of its clients. */
+export interface ReceptionContext {
+  readonly clock: Clock;
+  readonly steering: Steering;
+  readonly traffic: Traffic;
+  readonly cancels: CancelKeys;
+  readonly balance: Balance;
+  readonly route: Route;
+  readonly listener: string;
+  readonly login: ClientLoginOptions;
+  readonly loginTimeoutMs: number;
+  readonly client: Omit<ClientOptions, "readsIntent" | "sessionTarget">;
+}
+
+export interface ReceptionOwner extends ClientOwner {
+  /** The connection has become a client. `revoke` takes its cancel key back. */
+  receptionDone(reception: Reception, client: Client, pid: number): void;
+  /** The connection is gone, or going, before it became one. */
+  receptionFailed(reception: Reception, error: ProxyError | null): void;
+}
+
+export class Reception implements ClientLoginSink {
+  readonly #context: ReceptionContext;
+  readonly #owner: ReceptionOwner;
+  readonly #id: number;
+  readonly #address: string;
+  readonly #transport: Transport;
+  readonly #login: ClientLogin;
+  readonly #deadline: Timer;
+  #welcome: Welcome | null = null;
+  #over = false;
+
+  constructor(socket: Socket, id: number, context: ReceptionContext, owner: ReceptionOwner) {
+    this.#context = context;
+    this.#owner = owner;
+    this.#id = id;
+    this.#address = socket.remoteAddress === undefined ? "" : `${socket.remoteAddress}:${socket.remotePort ?? 0}`;
+    // The login needs the transport, and the transport somebody to talk to: nobody, for this one line.
+    this.#transport = new Transport(socket, nobody);
+    this.#login = new ClientLogin(this.#transport, context.login, this);
+    this.#transport.attach(this.#login);
+    this.#deadline = context.clock.after(millis(context.loginTimeoutMs), () =>
+      this.refused(new ProxyError("login_timeout", "canceling authentication due to timeout")),
+    );
+  }
+
+  get address(): string {
+    return this.#address;
+  }
+
+  /** Ends it with an error. */
+  refused(error: ProxyError): void {
+    if (this.#over) return;
+    const message = errorResponse(error).finish();
+    this.#finish(error);
+    this.#transport.write(message);
+    this.#hangUp();
+  }
+
+  authenticated(facts: ClientFacts, farewell: MessageWriter, rest: Buffer): void {
+    if (rest.length > 0) {
+      this.refused(new ProxyError("protocol_violation", "received data before the login was complete"));
+      return;
+    }
+    this.#transport.write(farewell.finish());
+    const { clock, steering, balance, route, client } = this.#context;
+    const session = {
+      group: steering.group(facts.database, facts.user),
+      balance,
+      settings: SettingsSet.of(facts.settings),
+      target: sessionTarget(route, facts.settings),
+    };
+    this.#welcome = new Welcome(clock, steering, session, client.queryWaitTimeoutMs, {
+      welcome: (parameters) => this.#become(facts, session, parameters),
+      refused: (error) => this.refused(error),
+    });
+    this.#deadline.cancel();
+    this.#welcome.begin();
+  }
+
+  cancelRequested(pid: number, key: Buffer): void {
+    this.#context.traffic.cancels += 1;
+    this.#finish(null);
+    // The requester waits for our end, which comes when the server has taken the request.
+    this.#context.cancels.cancel(pid, key, () => this.#hangUp());
+  }
+
+  ended(): void {
+    if (this.#over) return;
+    this.#finish(null);
+    this.#hangUp();
+  }
+
+  closed(): void {
+    if (!this.#over) this.#finish(null);
+  }
+
+  #become(
+    facts: ClientFacts,
+    session: ConstructorParameters<typeof Client>[7] & { readonly target: ReturnType<typeof sessionTarget> },
+    parameters: ReadonlyMap<string, string>,
+  ): void {
+    this.#over = true;
+    const { clock, steering, traffic, cancels, listener, route } = this.#context;
+    const identity = {
+      id: this.#id,
+      address: this.#address,
+      user: facts.user,
+      database: facts.database,
+      listener,
+    };
+    const options = { ...this.#context.client, readsIntent: route === "auto", sessionTarget: session.target };
+    const client = new Client(clock, this.#transport, steering, traffic, this.#owner, identity, options, session);
+    const { pid, key } = cancels.issue(client);
+    this.#owner.receptionDone(this, client, pid);
+    const writer = readyWriter(parameters, pid, key);
+    this.#transport.write(writer.finish());
+  }
+
+  #finish(error: ProxyError | null): void {
+    this.#over = true;
+    this.#login.stop();
+    this.#deadline.cancel();
+    this.#welcome?.abandon();
+    this.#owner.receptionFailed(this, error);
+  }
+
+  #hangUp(): void {
+    this.#transport.end();
+    this.#context.clock.after(millis(LINGER_MS), () => this.#transport.destroy());
+  }
+}
+
+const nobody: TransportSink = { bytes: () => {}, drained: () => {}, ended: () => {}, closed: () => {} };
+
+function readyWriter(parameters: ReadonlyMap<string, string>, pid: number, key: Buffer): MessageWriter {
+  let writer = backendKeyData(pid, key);
+  for (const [name, value] of parameters) writer = parameterStatus(name, value, writer);
+  return readyForQuery(TransactionStatus.Idle, writer);
+}

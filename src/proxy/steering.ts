@@ -1,0 +1,212 @@
+// One cluster's crossing: joins what discovery believes with the pools, and finds each client a server now, or a place to wait.
+// The only part that knows both.
+
+import type { ScramDerivations } from "../auth/scram.ts";
+import type { Secret } from "../auth/secret.ts";
+import type { ServerTls } from "../auth/tls-options.ts";
+import type { Clock } from "../core/clock.ts";
+import type { Logger } from "../core/logger.ts";
+import type { Millis } from "../core/units.ts";
+import type { TopologyFeed } from "../discovery/feed.ts";
+import type { LeaderState, Member, MemberName, Topology } from "../discovery/topology.ts";
+import type { Pool, PoolIdentity, PoolOptions, Waiter } from "../pool/pool.ts";
+import { Pools } from "../pool/pools.ts";
+import type { Server } from "../pool/server.ts";
+import type { Balance } from "../routing/balance.ts";
+import { type Decision, route } from "../routing/route.ts";
+import type { Target } from "../routing/target.ts";
+
+/** A client that wants a server. Its pool is told to it before it is granted one. */
+export interface Seeker extends Waiter {
+  readonly target: Target;
+  readonly balance: Balance;
+  readonly group: Group;
+  readonly waitingSince: Millis;
+  pool: Pool | null;
+}
+
+/** All that clients of one database and user share. */
+export interface Group {
+  readonly database: string;
+  readonly user: string;
+  /** Pools that served last; asked for again once fenced. */
+  write: Pool | null;
+  readonly reads: Map<MemberName, Pool>;
+  /** Parameters to report at login, by target and settings; least recently used first. */
+  readonly welcomes: Map<string, ReadonlyMap<string, string>>;
+}
+
+export interface SteeringOptions {
+  readonly secretOf: (user: string) => Secret | null;
+  readonly tls: ServerTls;
+  readonly random: (bytes: number) => Buffer;
+  readonly derivations: ScramDerivations;
+  readonly pool: PoolOptions;
+}
+
+export class Steering {
+  readonly cluster: string;
+  readonly #feed: TopologyFeed;
+  readonly #logger: Logger;
+  readonly #pools: Pools;
+  readonly #groups = new Map<string, Group>();
+  /** Those for whom no member could be named. */
+  readonly #held = new Set<Seeker>();
+  readonly #unsubscribe: () => void;
+  #options: SteeringOptions;
+  #heldWrites = 0;
+
+  constructor(clock: Clock, logger: Logger, cluster: string, feed: TopologyFeed, options: SteeringOptions) {
+    this.cluster = cluster;
+    this.#feed = feed;
+    this.#logger = logger;
+    this.#options = options;
+    this.#pools = new Pools(clock, logger, options.pool, {
+      loggedIn: (pool, _parameters, inRecovery) =>
+        feed.report(pool.identity.endpoint.member, { kind: "login", inRecovery }),
+      failed: (pool, reason) => feed.report(pool.identity.endpoint.member, { kind: "failed", reason }),
+      changed: () => {},
+    });
+    this.#unsubscribe = feed.subscribe((now, before) => this.#follow(now, before));
+  }
+
+  get topology(): Topology {
+    return this.#feed.current();
+  }
+
+  /** Clients for whom no member can be named now. */
+  get heldCount(): number {
+    return this.#held.size;
+  }
+
+  pools(): Iterable<Pool> {
+    return this.#pools.all();
+  }
+
+  /** Settings for logins and pools that are made from now on. */
+  reconfigure(options: SteeringOptions): void {
+    this.#options = options;
+    this.#pools.reconfigure(options.pool);
+  }
+
+  group(database: string, user: string): Group {
+    const key = JSON.stringify([database, user]);
+    let group = this.#groups.get(key);
+    if (group === undefined) {
+      group = { database, user, write: null, reads: new Map(), welcomes: new Map() };
+      this.#groups.set(key, group);
+    }
+    return group;
+  }
+
+  /** A server now; or null: the seeker waits, or was refused within the call. */
+  seek(seeker: Seeker): Server | null {
+    const decision = route(this.#feed.current(), seeker.target, seeker.balance);
+    if (decision.kind === "refuse") {
+      seeker.refused(decision.error);
+      return null;
+    }
+    if (decision.kind === "hold") {
+      this.#hold(seeker);
+      return null;
+    }
+    const pool = this.#poolFor(seeker.group, decision);
+    seeker.pool = pool;
+    return pool.acquire(seeker);
+  }
+
+  /** The seeker has lost interest. */
+  leave(seeker: Seeker): void {
+    if (this.#held.delete(seeker) && seeker.target === "primary") this.#countHeldWrites(-1);
+    seeker.pool?.leave(seeker);
+    seeker.pool = null;
+  }
+
+  /** Why somebody with this target waits now, as a sentence. */
+  whyWaiting(seeker: Seeker): string {
+    if (!this.#held.has(seeker)) return "All servers of the pool are in use.";
+    const decision = route(this.#feed.current(), seeker.target, seeker.balance);
+    return decision.kind === "hold" ? decision.reason : "";
+  }
+
+  /** What the data plane learnt about a member from a connection that broke. */
+  serverFailed(member: MemberName, reason: string): void {
+    this.#feed.report(member, { kind: "failed", reason });
+  }
+
+  close(): void {
+    this.#unsubscribe();
+    this.#pools.close();
+  }
+
+  #hold(seeker: Seeker): void {
+    seeker.pool = null;
+    this.#held.add(seeker);
+    if (seeker.target === "primary") this.#countHeldWrites(1);
+  }
+
+  #countHeldWrites(by: number): void {
+    const before = this.#heldWrites > 0;
+    this.#heldWrites += by;
+    if (before !== this.#heldWrites > 0) this.#feed.setUrgent(this.#heldWrites > 0);
+  }
+
+  #poolFor(group: Group, decision: Decision & { kind: "member" }): Pool {
+    const { member, purpose, epoch } = decision;
+    const known = purpose === "write" ? group.write : group.reads.get(member.name);
+    if (known && !known.fenced && known.identity.epoch === epoch && leadsTo(known.identity, member)) return known;
+    const endpoint = { member: member.name, host: member.host, port: member.port };
+    const identity: PoolIdentity = { endpoint, database: group.database, user: group.user, purpose, epoch };
+    const pool = this.#pools.of(identity, () => ({
+      secret: this.#options.secretOf(group.user),
+      tls: this.#options.tls,
+      random: this.#options.random,
+      derivations: this.#options.derivations,
+    }));
+    if (purpose === "write") group.write = pool;
+    else group.reads.set(member.name, pool);
+    return pool;
+  }
+
+  /** A new topology: cut first, then send those who wait where they can be served. */
+  #follow(now: Topology, before: Topology): void {
+    this.#cut(now, before);
+    const writable = now.leader.kind === "writable";
+    this.#pools.evictWaiters(({ purpose, endpoint }) =>
+      purpose === "write" ? !writable : now.members.get(endpoint.member)?.readable !== true,
+    );
+    this.#retryHeld();
+  }
+
+  #cut(now: Topology, before: Topology): void {
+    const epoch = now.leader.kind === "none" ? null : now.leader.epoch.sequence;
+    const leads = now.leader.kind !== "standby" && now.leader.kind !== "none";
+    const was = leaderName(before.leader);
+    const deposed = was !== null && was !== leaderName(now.leader) ? was : null;
+    if (deposed !== null) this.#logger.info({ member: deposed, epoch }, "leader deposed: its connections are cut");
+    this.#pools.fence(({ purpose, endpoint, epoch: opened }) => {
+      if (endpoint.member === deposed) return true;
+      const member = now.members.get(endpoint.member);
+      if (member === undefined || member.host !== endpoint.host || member.port !== endpoint.port) return true;
+      return purpose === "write" && (!leads || opened !== epoch);
+    }, "the member was deposed");
+  }
+
+  #retryHeld(): void {
+    const waiting = [...this.#held].sort((a, b) => a.waitingSince - b.waitingSince);
+    for (const seeker of waiting) {
+      if (!this.#held.has(seeker)) continue;
+      if (route(this.#feed.current(), seeker.target, seeker.balance).kind === "hold") continue;
+      this.leave(seeker);
+      const server = this.seek(seeker);
+      if (server !== null) seeker.granted(server);
+    }
+  }
+}
+
+const leaderName = (leader: LeaderState): MemberName | null => (leader.kind === "none" ? null : leader.member);
+
+const leadsTo = (identity: PoolIdentity, member: Member): boolean =>
+  identity.endpoint.host === member.host &&
+  identity.endpoint.port === member.port &&
+  identity.endpoint.member === member.name;

@@ -1,0 +1,29 @@
+// What the data plane counts as it goes: plain numbers, read by metrics. One per listener.
+
+import type { ErrorCode } from "../core/errors.ts";
+
+export class Traffic {
+  clientsAccepted = 0;
+  /** Transactions (or statements outside of one) that ended with a release or, in session mode, in state idle. */
+  transactions = 0;
+  /** Waits for a server that took place, and their total, ms. */
+  waits = 0;
+  waitedMs = 0;
+  /** What was in flight and was sent to another server, unseen by the client. */
+  reruns = 0;
+  /** Transactions that were lost with their server and answered in its place. */
+  failedTransactions = 0;
+  cancels = 0;
+  /** Errors that we gave, by code. */
+  readonly errors = new Map<ErrorCode, number>();
+  /** Clients pinned to their server, by cause. */
+  readonly pins = new Map<string, number>();
+
+  countError(code: ErrorCode): void {
+    this.errors.set(code, (this.errors.get(code) ?? 0) + 1);
+  }
+
+  countPin(cause: string): void {
+    this.pins.set(cause, (this.pins.get(cause) ?? 0) + 1);
+  }
+}

@@ -1,0 +1,145 @@
+// What a client is told at the end of its login: the parameters of a server under this client's settings. The first client with a
+// given set of settings asks a server, which also proves that the database exists and that PostgreSQL takes the settings; those
+// that follow are answered from memory.
+
+import type { Clock, Timer } from "../core/clock.ts";
+import { ProxyError } from "../core/errors.ts";
+import { RESEND_MAX, WELCOME_PROFILES_MAX } from "../core/limits.ts";
+import { type Millis, millis } from "../core/units.ts";
+import type { Pool } from "../pool/pool.ts";
+import type { OwnResult, Server } from "../pool/server.ts";
+import type { SettingsSet } from "../pool/settings.ts";
+import type { Balance } from "../routing/balance.ts";
+import type { Target } from "../routing/target.ts";
+import type { Group, Seeker, Steering } from "./steering.ts";
+
+export interface WelcomeSink {
+  welcome(parameters: ReadonlyMap<string, string>): void;
+  refused(error: ProxyError): void;
+}
+
+export class Welcome implements Seeker {
+  readonly target: Target;
+  readonly balance: Balance;
+  readonly group: Group;
+  readonly waitingSince: Millis;
+  pool: Pool | null = null;
+  readonly #clock: Clock;
+  readonly #steering: Steering;
+  readonly #settings: SettingsSet;
+  readonly #sink: WelcomeSink;
+  readonly #deadline: Timer;
+  #attempts = 0;
+  #over = false;
+
+  constructor(
+    clock: Clock,
+    steering: Steering,
+    session: {
+      readonly target: Target;
+      readonly balance: Balance;
+      readonly group: Group;
+      readonly settings: SettingsSet;
+    },
+    waitMs: number,
+    sink: WelcomeSink,
+  ) {
+    this.#clock = clock;
+    this.#steering = steering;
+    this.#settings = session.settings;
+    this.#sink = sink;
+    this.target = session.target;
+    this.balance = session.balance;
+    this.group = session.group;
+    this.waitingSince = clock.now();
+    this.#deadline = clock.after(millis(waitMs), () => {
+      const detail = steering.whyWaiting(this);
+      steering.leave(this);
+      this.refused(new ProxyError("query_wait_timeout", "query_wait_timeout", { detail }));
+    });
+  }
+
+  /** Answers now where the answer is known, otherwise asks a server. */
+  begin(): void {
+    const known = this.group.welcomes.get(this.#key);
+    if (known === undefined) this.#seek();
+    else this.#finish(known);
+  }
+
+  /** The client is gone. */
+  abandon(): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#deadline.cancel();
+    this.#steering.leave(this);
+  }
+
+  get #key(): string {
+    return `${this.target} ${this.#settings.key}`;
+  }
+
+  #seek(): void {
+    const server = this.#steering.seek(this);
+    if (server !== null) this.granted(server);
+  }
+
+  granted(server: Server): void {
+    this.#attempts += 1;
+    const sql = this.#settings.sqlFrom(server.settings);
+    if (sql === null) {
+      this.#learnt(server, { ok: true, row: null });
+      return;
+    }
+    server.run(sql, this.#clock.now, (result) => this.#learnt(server, result));
+  }
+
+  refused(error: ProxyError): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#deadline.cancel();
+    this.#sink.refused(error);
+  }
+
+  evicted(): void {
+    this.pool = null;
+    this.#seek();
+  }
+
+  #learnt(server: Server, result: OwnResult): void {
+    const parameters = new Map(server.parameters);
+    const lost = server.state === "closed";
+    const pool = this.pool;
+    this.pool = null;
+    if (result.ok) server.settings = this.#settings;
+    // Some of a failed set may be in force: this server is of no further use.
+    else server.close({ kind: "closed", reason: "settings refused", fields: null, message: null });
+    pool?.release(server, "transaction");
+    if (this.#over) return;
+    if (result.ok) this.#remember(parameters);
+    else if (lost && this.#attempts <= RESEND_MAX) this.#seek();
+    else {
+      const { message, sqlstate } = result.fields;
+      this.refused(new ProxyError("invalid_parameter", message, { sqlstate }));
+    }
+  }
+
+  #remember(parameters: ReadonlyMap<string, string>): void {
+    const { welcomes } = this.group;
+    for (const oldest of welcomes.keys()) {
+      if (welcomes.size < WELCOME_PROFILES_MAX) break;
+      welcomes.delete(oldest);
+    }
+    const told = new Map(parameters);
+    // The route decides these, whatever server happened to answer: libpq's target_session_attrs reads them.
+    if (told.has("in_hot_standby")) told.set("in_hot_standby", this.target === "primary" ? "off" : "on");
+    welcomes.set(this.#key, told);
+    this.#finish(told);
+  }
+
+  #finish(parameters: ReadonlyMap<string, string>): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#deadline.cancel();
+    this.#sink.welcome(parameters);
+  }
+}

@@ -1,0 +1,48 @@
+// From what a session or a statement says to a target. Reads no more SQL than the words that open a read-only transaction:
+// everything doubtful is for the primary.
+
+import type { Route, Target } from "./target.ts";
+
+const truth = new Set(["on", "true", "yes", "1", "t", "tr", "tru", "y", "ye"]);
+
+/** The target of a whole session: its listener's route, and for `auto` whether its startup settings make it read-only. */
+export function sessionTarget(route: Route, settings: ReadonlyMap<string, string>): Target {
+  if (route !== "auto") return route === "write" ? "primary" : "replica";
+  for (const [name, value] of settings) {
+    if (name.toLowerCase() === "default_transaction_read_only") {
+      return truth.has(value.trim().toLowerCase()) ? "replica" : "primary";
+    }
+  }
+  return "primary";
+}
+
+const space = String.raw`(?:\s|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)`;
+const beginning = new RegExp(
+  `^${space}*(?:BEGIN(?:${space}+(?:WORK|TRANSACTION))?|START${space}+TRANSACTION)(?<modes>(?:${space}+[^;]*)?)(?:;${space}*)?$`,
+  "i",
+);
+
+/**
+ * Whether `sql` is one statement that opens a transaction, and whether it says that this will be read-only. Null when it is
+ * anything else, several statements included. The last mode that is named counts, as in PostgreSQL.
+ */
+export function opensTransaction(sql: string): { readonly readOnly: boolean | null } | null {
+  const modes = beginning.exec(sql)?.groups?.["modes"];
+  if (modes === undefined) return null;
+  const named = [...modes.matchAll(/READ\s+(ONLY|WRITE)/gi)].at(-1)?.[1];
+  return { readOnly: named === undefined ? null : named.toUpperCase() === "ONLY" };
+}
+
+/** Whether `sql` may end a transaction other than by rolling it back: it names COMMIT, END or PREPARE TRANSACTION anywhere. */
+export function mayCommit(sql: string): boolean {
+  return /\b(?:COMMIT|END|PREPARE)\b/i.test(sql);
+}
+
+/** What `sql`, as a whole, does to a failed transaction: ends it, or nothing. ROLLBACK TO does not end it. */
+export function endsTransaction(sql: string): boolean {
+  const ending = new RegExp(
+    `^${space}*(?:ROLLBACK|ABORT|COMMIT|END)(?:${space}+(?:WORK|TRANSACTION))?(?:${space}+AND${space}+NO${space}+CHAIN)?${space}*;?${space}*$`,
+    "i",
+  );
+  return ending.test(sql);
+}

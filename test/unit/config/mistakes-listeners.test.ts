@@ -1,0 +1,141 @@
+// Listeners that cannot coexist, users that cannot log in, TLS that cannot be spoken.
+
+import { clusters, describeMistakes, listener, type Mistake, makeCertificates, rest } from "./fixture.ts";
+
+makeCertificates();
+
+const mistakes: Mistake[] = [
+  [
+    "two listeners on one port",
+    `${rest}listeners:\n  - { name: a, port: 1, route: read }\n  - { name: b, port: 1, route: read }`,
+    5,
+    "listeners[1].port",
+    /listener a listens on 127.0.0.1:1/,
+    /another port/,
+  ],
+  [
+    "a listener on every address and one on one",
+    `${rest}listeners:\n  - { name: a, port: 1, route: read }\n  - { name: b, address: "::", port: 1, route: read }`,
+    5,
+    "listeners[1].port",
+    /is taken/,
+    /another port/,
+  ],
+  [
+    "two listeners of one name",
+    `${rest}listeners:\n  - { name: a, port: 1, route: read }\n  - { name: a, port: 2, route: read }`,
+    5,
+    "listeners[1].name",
+    /earlier listener/,
+    /own name/,
+  ],
+  [
+    "a listener on the port of HTTP",
+    `${listener("route: read").replace("port: 1", "port: 7000")}`,
+    1,
+    "http.port",
+    /listener a listens/,
+    /another port/,
+  ],
+  [
+    "HTTP on a default listener's port",
+    `${rest}http: { port: 5000 }`,
+    3,
+    "http.port",
+    /default listener write/,
+    /another port/,
+  ],
+  [
+    "a lag limit for writes",
+    listener("route: write, lag_bytes_max: 1MB"),
+    4,
+    "listeners[0].lag_bytes_max",
+    /no meaning for route write/,
+    /route: read/,
+  ],
+  [
+    "a fallback for writes",
+    listener("route: write, fallback: none"),
+    4,
+    "listeners[0].fallback",
+    /no meaning for route write/,
+    /route: read/,
+  ],
+  [
+    "a cluster that is not there",
+    listener("route: write, cluster: demp"),
+    4,
+    "listeners[0].cluster",
+    /"demp", which is not under clusters/,
+    /^write demo$/,
+  ],
+  [
+    "a listener without a port",
+    `${rest}listeners:\n  - { name: a, route: write }`,
+    4,
+    "listeners[0].port",
+    /is missing/,
+    /TCP port/,
+  ],
+  ["no listener", `${rest}listeners: []`, 3, "listeners", /not a list/, /one listener per line/],
+  [
+    "one listener that is no list",
+    `${rest}listeners: { name: a }`,
+    3,
+    "listeners",
+    /not a list/,
+    /one listener per line/,
+  ],
+
+  ["no userlist", clusters, 1, "auth.file", /type scram-sha-256 needs secrets/, /add file/],
+  [
+    "a userlist that is missing",
+    `${clusters}auth: { file: users }`,
+    2,
+    "auth.file",
+    /does not exist: \/etc\/pgsteer\/users/,
+    /check the path/,
+  ],
+  [
+    "passwords in clear",
+    `${clusters}auth: { file: userlist.txt, type: password }`,
+    2,
+    "auth.type",
+    /needs TLS/,
+    /client_tls/,
+  ],
+  [
+    "TLS without a certificate",
+    `${rest}client_tls: { mode: require }`,
+    3,
+    "client_tls.mode",
+    /no certificate/,
+    /add cert_file/,
+  ],
+  [
+    "TLS with another's key",
+    `${rest}client_tls: { mode: require, cert_file: one.crt, key_file: two.key }`,
+    3,
+    "client_tls.key_file",
+    /not the key of cert_file/,
+    /belongs to/,
+  ],
+  [
+    "TLS with a key that is none",
+    `${rest}client_tls: { mode: require, cert_file: one.crt, key_file: userlist.txt }`,
+    3,
+    "client_tls.key_file",
+    /no usable private key/,
+    /PEM/,
+  ],
+  [
+    "TLS with a certificate that is none",
+    `${rest}client_tls: { mode: require, cert_file: userlist.txt, key_file: one.key }`,
+    3,
+    "client_tls.cert_file",
+    /no usable certificate/,
+    /PEM/,
+  ],
+];
+
+describeMistakes("in listeners, users or TLS", mistakes);
