@@ -1,6 +1,6 @@
 // How a client of pgsteer proves who it is: the exchange of AuthenticationXXX requests and password messages
-// (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP), bodies only. A user that does not exist
-// goes through the same exchange as one with a wrong password, and gets the same error.
+// (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP), bodies only. A user that does
+// not exist goes through the same exchange as one with a wrong password, and gets the same error.
 
 import { assert, unreachable } from "../core/assert.ts";
 import { ProxyError } from "../core/errors.ts";
@@ -172,7 +172,9 @@ export class ClientAuthentication {
     return this.#decide(equalSecrets(response, expected) && known !== null);
   }
 
-  /** SASLInitialResponse: the mechanism's name, the length of what follows (-1: nothing yet), the client-first-message. */
+  /**
+   * SASLInitialResponse: the mechanism's name, the length of what follows (-1: nothing yet), the client-first-message.
+   */
   #chooseMechanism(body: Buffer): AuthStep {
     const end = body.indexOf(0);
     if (end === -1 || body.length < end + 5) return this.#fail(violation("invalid SASL initial response"));

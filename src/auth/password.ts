@@ -1,6 +1,6 @@
-// What is done with a password itself: SASLprep by PostgreSQL's rule (src/common/saslprep.c: what cannot be prepared is used as
-// it is), MD5 hashes (https://www.postgresql.org/docs/current/protocol-flow.html, AuthenticationMD5Password), and comparisons
-// whose time does not tell how much was right.
+// What is done with a password itself: SASLprep by PostgreSQL's rule (src/common/saslprep.c: what cannot be prepared is
+// used as it is), MD5 hashes (https://www.postgresql.org/docs/current/protocol-flow.html, AuthenticationMD5Password),
+// and comparisons whose time does not tell how much was right.
 
 import { isUtf8 } from "node:buffer";
 import { createHash, timingSafeEqual } from "node:crypto";

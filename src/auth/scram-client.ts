@@ -1,5 +1,5 @@
-// The client's side of SCRAM-SHA-256, which pgsteer plays towards PostgreSQL. The exchange is only over once the server has
-// proved that it knows the password too.
+// The client's side of SCRAM-SHA-256, which pgsteer plays towards PostgreSQL. The exchange is only over once the server
+// has proved that it knows the password too.
 
 import { timingSafeEqual } from "node:crypto";
 import {

@@ -1,6 +1,6 @@
-// The server's side of SCRAM-SHA-256, which pgsteer plays towards clients. Checks, and the words of what is refused, follow
-// PostgreSQL's backend/libpq/auth-scram.c. Without SCRAM-SHA-256-PLUS the flag `y` (the client could bind, and believes that we
-// cannot) is right, and `p` (the client binds) is not.
+// The server's side of SCRAM-SHA-256, which pgsteer plays towards clients. Checks, and the words of what is refused,
+// follow PostgreSQL's backend/libpq/auth-scram.c. Without SCRAM-SHA-256-PLUS the flag `y` (the client could bind, and
+// believes that we cannot) is right, and `p` (the client binds) is not.
 
 import { timingSafeEqual } from "node:crypto";
 import { ProxyError } from "../core/errors.ts";

@@ -1,15 +1,21 @@
-// SCRAM-SHA-256 (RFC 5802, RFC 7677), as PostgreSQL speaks it (https://www.postgresql.org/docs/current/sasl-authentication.html):
-// the keys and the messages that both roles share. The roles are in scram-client.ts and scram-server.ts. Channel binding
-// (SCRAM-SHA-256-PLUS) would add a second mechanism and the binding data to the `c=` attribute.
+// SCRAM-SHA-256 (RFC 5802, RFC 7677), as PostgreSQL speaks it
+// (https://www.postgresql.org/docs/current/sasl-authentication.html): the keys and the messages that both roles share.
+// The roles are in scram-client.ts and scram-server.ts. Channel binding (SCRAM-SHA-256-PLUS) would add a second
+// mechanism and the binding data to the `c=` attribute.
 
 import { createHash, createHmac, pbkdf2Sync } from "node:crypto";
 import { preparePassword } from "./password.ts";
 
 /** The one mechanism that is offered and taken. */
 export const SCRAM_SHA_256 = "SCRAM-SHA-256";
-/** RFC 7677's minimum, PostgreSQL's default, and what verifiers made here have. A server that asks for less invites guessing. */
+/**
+ * RFC 7677's minimum, PostgreSQL's default, and what verifiers made here have. A server that asks for less invites
+ * guessing.
+ */
 export const SCRAM_ITERATIONS_MIN = 4096;
-/** A server could make us derive for minutes; this many take some tenths of a second, during which nothing else runs. */
+/**
+ * A server could make us derive for minutes; this many take some tenths of a second, during which nothing else runs.
+ */
 export const SCRAM_ITERATIONS_MAX = 1_000_000;
 /** As PostgreSQL's SCRAM_RAW_NONCE_LEN; sent in base64. */
 export const NONCE_BYTES = 18;

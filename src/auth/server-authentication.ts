@@ -1,6 +1,6 @@
 // How pgsteer proves to a PostgreSQL server who it is: answers to AuthenticationXXX requests
-// (https://www.postgresql.org/docs/current/protocol-message-formats.html), bodies only. A server that was to prove itself by SCRAM
-// and did not is refused.
+// (https://www.postgresql.org/docs/current/protocol-message-formats.html), bodies only. A server that was to prove
+// itself by SCRAM and did not is refused.
 
 import { unreachable } from "../core/assert.ts";
 import { ProxyError } from "../core/errors.ts";

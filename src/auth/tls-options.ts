@@ -1,6 +1,6 @@
 // From certificates to what node:tls wants, in both directions, with libpq's meaning of the modes
-// (https://www.postgresql.org/docs/current/libpq-ssl.html) towards servers and PgBouncer's (client_tls_sslmode) towards clients.
-// Pure: file contents come in, nothing is read or connected here.
+// (https://www.postgresql.org/docs/current/libpq-ssl.html) towards servers and PgBouncer's (client_tls_sslmode) towards
+// clients. Pure: file contents come in, nothing is read or connected here.
 
 import { isIP } from "node:net";
 import { type ConnectionOptions, createSecureContext, type SecureContext } from "node:tls";

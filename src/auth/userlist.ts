@@ -1,6 +1,6 @@
-// Reads PgBouncer's userlist.txt (https://www.pgbouncer.org/config.html#authentication-file-format): one user a line, both
-// fields in double quotes, a quote inside doubled, `;` at the start of a line for a comment. What stands behind the second field is ignored,
-// as PgBouncer does. Errors name the line and never show what the line says.
+// Reads PgBouncer's userlist.txt (https://www.pgbouncer.org/config.html#authentication-file-format): one user a line,
+// both fields in double quotes, a quote inside doubled, `;` at the start of a line for a comment. What stands behind
+// the second field is ignored, as PgBouncer does. Errors name the line and never show what the line says.
 
 import { parseSecret, type Secret } from "./secret.ts";
 

@@ -1,4 +1,5 @@
-// One cluster of the file, checked as a whole: its source has what it needs, its credentials and certificates are complete.
+// One cluster of the file, checked as a whole: its source has what it needs, its credentials and certificates are
+// complete.
 
 import type { Secret } from "../auth/secret.ts";
 import type { ServerTlsOptions } from "../auth/tls-options.ts";

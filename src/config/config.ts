@@ -1,5 +1,5 @@
-// The validated configuration: what the rest of pgsteer is composed from. Everything is resolved here: defaults filled in, files
-// read, secrets fetched, units counted. No module sees it whole; the composition root hands each its part.
+// The validated configuration: what the rest of pgsteer is composed from. Everything is resolved here: defaults filled
+// in, files read, secrets fetched, units counted. No module sees it whole; the composition root hands each its part.
 
 import type { Secret } from "../auth/secret.ts";
 import type { ClientTlsOptions, ServerTlsOptions } from "../auth/tls-options.ts";

@@ -1,5 +1,5 @@
-// From plain values to checked ones: runs a zod schema over one section of the file and puts each of zod's issues into words
-// that name the key and the remedy. A person who mistyped a key is told the nearest one that exists.
+// From plain values to checked ones: runs a zod schema over one section of the file and puts each of zod's issues into
+// words that name the key and the remedy. A person who mistyped a key is told the nearest one that exists.
 
 import { z } from "zod";
 import type { Path } from "./document.ts";

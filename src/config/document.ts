@@ -1,5 +1,5 @@
-// A YAML 1.2 text as a tree of plain values that still knows where each of them was written, so that every problem can name
-// its line. Aliases are bounded, duplicate keys and unknown tags are problems.
+// A YAML 1.2 text as a tree of plain values that still knows where each of them was written, so that every problem can
+// name its line. Aliases are bounded, duplicate keys and unknown tags are problems.
 
 import {
   type Document,
@@ -36,7 +36,10 @@ export interface ConfigDocument {
   /** Plain values; null when the text could not be parsed. */
   readonly root: unknown;
   readonly problems: readonly Problem[];
-  /** The position of the value at `path`; of its key when it is a map, a list or nothing; of the nearest parent when there is none. */
+  /**
+   * The position of the value at `path`; of its key when it is a map, a list or nothing; of the nearest parent when
+   * there is none.
+   */
   position(path: Path): { line: number; column: number };
 }
 

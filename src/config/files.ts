@@ -1,6 +1,8 @@
-// What the configuration only points to: passwords, certificates, the userlist. Read once, through the function that was handed
-// in; what is missing or cannot be used is a problem of the key that names it. Contents never show in a message.
+// What the configuration only points to: passwords, certificates, the userlist. Read once, through the function that
+// was handed in; what is missing or cannot be used is a problem of the key that names it. Contents never show in a
+// message.
 
+import { X509Certificate } from "node:crypto";
 import { dirname, isAbsolute, join } from "node:path";
 import type { Secret } from "../auth/secret.ts";
 import { type ServerTlsOptions, serverTls } from "../auth/tls-options.ts";
@@ -123,6 +125,19 @@ export function readPems(settings: PemSettings, path: Path, around: Surroundings
   return pemsWork(pems, settings, path, around) ? pems : null;
 }
 
+const certificatePattern = /-----BEGIN CERTIFICATE-----[\s\S]*?-----END CERTIFICATE-----/g;
+
+/** OpenSSL passes over what it cannot read in an authority's file, and would then trust nobody: look at each certificate. */
+function holdsCertificates(pem: string): boolean {
+  const blocks = pem.match(certificatePattern) ?? [];
+  try {
+    for (const block of blocks) new X509Certificate(block);
+    return blocks.length > 0;
+  } catch {
+    return false;
+  }
+}
+
 function pemsWork(pems: Pems, settings: PemSettings, path: Path, around: Surroundings): boolean {
   const attempt = (part: Partial<ServerTlsOptions>): string | null => {
     try {
@@ -140,7 +155,6 @@ function pemsWork(pems: Pems, settings: PemSettings, path: Path, around: Surroun
     message: string,
     remedy: string,
   ][] = [
-    [settings.ca_file, "ca_file", { ca: pems.ca }, "holds no usable certificate", remedyPem],
     [settings.cert_file, "cert_file", { cert: pems.cert }, "holds no usable certificate", remedyPem],
     [settings.key_file, "key_file", { key: pems.key }, "holds no usable private key", remedyPem],
     [
@@ -157,7 +171,7 @@ function pemsWork(pems: Pems, settings: PemSettings, path: Path, around: Surroun
     around.report.problem([...path, key], `${message} (${failure})`, remedy);
     return false;
   }
-  if (pems.ca !== null && !pems.ca.includes("-----BEGIN ")) {
+  if (pems.ca !== null && !holdsCertificates(pems.ca)) {
     around.report.problem([...path, "ca_file"], "holds no usable certificate", remedyPem);
     return false;
   }

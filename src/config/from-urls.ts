@@ -1,5 +1,5 @@
-// A configuration without a file: `pgsteer run postgres://user:password@host1:5432/db …`. The hosts are a static cluster, clients
-// log in as the URLs' user with its password, and the three default listeners are served.
+// A configuration without a file: `pgsteer run postgres://user:password@host1:5432/db …`. The hosts are a static
+// cluster, clients log in as the URLs' user with its password, and the three default listeners are served.
 
 import type { Secret } from "../auth/secret.ts";
 import { millis } from "../core/units.ts";
@@ -88,8 +88,8 @@ function disagreement(first: ParsedUrl, other: ParsedUrl): string | null {
 }
 
 /**
- * Composes the configuration for `urls`, each naming one host or several with commas. Problems have no line; their key is
- * `url 1`, `url 2`, …, and no message shows a password.
+ * Composes the configuration for `urls`, each naming one host or several with commas. Problems have no line; their key
+ * is `url 1`, `url 2`, …, and no message shows a password.
  */
 export function configFromUrls(urls: readonly string[]): LoadedConfig {
   const problems: Problem[] = [];

@@ -1,4 +1,5 @@
-// The listeners of the file, checked against each other and against the clusters; and the three that there are by default.
+// The listeners of the file, checked against each other and against the clusters; and the three that there are by
+// default.
 
 import { type Bytes, bytes } from "../core/units.ts";
 import type { ListenerConfig, PoolMode } from "./config.ts";

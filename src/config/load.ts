@@ -1,5 +1,6 @@
-// One YAML text → the configuration, or every mistake in it at once, each with its line, its key and its remedy. Sections are
-// decoded one by one, so that a mistake in one does not hide those of another; then they are checked against each other.
+// One YAML text → the configuration, or every mistake in it at once, each with its line, its key and its remedy.
+// Sections are decoded one by one, so that a mistake in one does not hide those of another; then they are checked
+// against each other.
 
 import type { Secret } from "../auth/secret.ts";
 import type { ClientTlsOptions } from "../auth/tls-options.ts";
@@ -90,7 +91,7 @@ function warnAboutSecrets(type: AuthConfig["type"], users: ReadonlyMap<string, S
   const [scram, md5] = [count("scram"), count("md5")];
   if (users.size === 0) report.warning(["auth", "file"], "names a file without users", "add them");
   if (scram > 0) {
-    const message = `lists ${scram} user(s) with a SCRAM verifier, from which pgsteer cannot log in to servers that ask for a password`;
+    const message = `lists ${scram} user(s) with a SCRAM verifier, which does not let pgsteer log in to servers`;
     report.warning(["auth", "file"], message, "list them with their password in clear");
   }
   if (md5 > 0 && type === "scram-sha-256") {
@@ -205,8 +206,8 @@ function loadListeners(
 }
 
 /**
- * Loads a configuration. `fileName` serves messages and relative names; `readFile` and `env` are where secrets and certificates come
- * from. Problems are in the order of their lines.
+ * Loads a configuration. `fileName` serves messages and relative names; `readFile` and `env` are where secrets and
+ * certificates come from. Problems are in the order of their lines.
  */
 export function loadConfig(text: string, fileName: string, readFile: ReadFile, env: Environment): LoadedConfig {
   const document = parseConfigDocument(text);

@@ -1,6 +1,6 @@
-// Every setting of the configuration file: one row each, with its type, its default and what it does. Names and meanings are
-// PgBouncer's where it has the same setting (https://www.pgbouncer.org/config.html). The documentation and the JSON Schema for
-// editors are made from these rows; resolve.ts checks what no row can know by itself.
+// Every setting of the configuration file: one row each, with its type, its default and what it does. Names and
+// meanings are PgBouncer's where it has the same setting (https://www.pgbouncer.org/config.html). The documentation and
+// the JSON Schema for editors are made from these rows; resolve.ts checks what no row can know by itself.
 
 import { z } from "zod";
 import {
@@ -191,4 +191,3 @@ export type FileAuth = z.output<typeof authSchema>;
 export type FileClientTls = z.output<typeof clientTlsSchema>;
 export type FilePool = z.output<typeof poolSchema>;
 export type FileHttp = z.output<typeof httpSchema>;
-export type FileLog = z.output<typeof logSchema>;

@@ -1,6 +1,6 @@
-// The value types of the configuration file: durations, sizes, ports, names, `host:port` lists. Each is a zod schema that takes
-// what a person writes and yields what the code counts in; what it says when it refuses is a message and, in `params.remedy`,
-// what to write instead.
+// The value types of the configuration file: durations, sizes, ports, names, `host:port` lists. Each is a zod schema
+// that takes what a person writes and yields what the code counts in; what it says when it refuses is a message and, in
+// `params.remedy`, what to write instead.
 
 import { isIP } from "node:net";
 import { z } from "zod";
@@ -36,13 +36,18 @@ function scaled(written: number | string, units: ReadonlyMap<string, number>): n
   return Number(match[1]) * factor;
 }
 
-/** Seconds as a number, or `500ms`, `30s`, `5m`, `1h`, `1d`. Null when it is none of these, or longer than a timer can wait. */
+/**
+ * Seconds as a number, or `500ms`, `30s`, `5m`, `1h`, `1d`. Null when it is none of these, or longer than a timer can
+ * wait.
+ */
 export function parseDuration(written: number | string): Millis | null {
   const value = scaled(written, durationUnits);
   return value === null || value > DURATION_MS_MAX ? null : millis(value);
 }
 
-/** Bytes as a number, or `64kB`, `16MB`, `1GB` (powers of 1024, as PostgreSQL has them). Null when it is none of these. */
+/**
+ * Bytes as a number, or `64kB`, `16MB`, `1GB` (powers of 1024, as PostgreSQL has them). Null when it is none of these.
+ */
 export function parseSize(written: number | string): Bytes | null {
   const value = scaled(written, sizeUnits);
   return value === null || !Number.isSafeInteger(value) ? null : bytes(value);

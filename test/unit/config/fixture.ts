@@ -19,6 +19,7 @@ export const files = new Map<string, string>([
   ["/etc/pgsteer/none.txt", "; nobody\n"],
   ["/run/secrets/etcd", "from-file\n"],
   ["/etc/pgsteer/empty", "\n"],
+  ["/etc/pgsteer/cut.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"],
 ]);
 
 /** Makes one.crt, one.key, two.crt and two.key before the tests of the importing file. */

@@ -133,6 +133,22 @@ const mistakes: Mistake[] = [
     /verify-full/,
   ],
   [
+    "an authority that is cut short",
+    fixed("server_tls: { sslmode: verify-full, ca_file: cut.crt }"),
+    6,
+    "clusters.demo.server_tls.ca_file",
+    /no usable certificate/,
+    /PEM/,
+  ],
+  [
+    "a key for an authority",
+    fixed("server_tls: { sslmode: verify-full, ca_file: one.key }"),
+    6,
+    "clusters.demo.server_tls.ca_file",
+    /no usable certificate/,
+    /PEM/,
+  ],
+  [
     "an authority that is none",
     fixed("server_tls: { sslmode: require, ca_file: userlist.txt }"),
     6,
