@@ -27,3 +27,5 @@ export const RESET_TIMEOUT_MS = 5_000;
 export const LINGER_MS = 5_000;
 /** A cancel request that a server has not taken by then is given up. */
 export const CANCEL_TIMEOUT_MS = 5_000;
+/** Connections beyond `max_client_conn` that may say what they want: a cancel request must get through when all is full. */
+export const CANCEL_RESERVE = 32;

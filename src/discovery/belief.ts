@@ -139,7 +139,17 @@ function whyNotReadable(state: EvidenceState, claim: MemberClaim, leader: Leader
   if (!probe.inRecovery) return "takes writes without being served as leader";
   if (claim.tags.noloadbalance) return "is tagged noloadbalance";
   if (awayStates.has(claim.state)) return `is ${claim.state}`;
-  return probe.streaming === false ? "does not stream" : "";
+  return writable && streamIsMissing(state, claim.name, now) ? "does not stream" : "";
+}
+
+/** A replica looks for a new leader's stream every wal_retrieve_retry_interval (5 s by default): give it two chances. */
+const STREAM_GRACE_MS = 10_000;
+
+/** Whether a replica should have been streaming for a while and does not. While nobody leads there is nothing to stream from. */
+function streamIsMissing(state: EvidenceState, member: MemberName, now: Millis): boolean {
+  const { unstreamedSince } = evidenceOf(state, member);
+  if (unstreamedSince === null) return false;
+  return now - Math.max(unstreamedSince, state.leadership?.seenAt ?? 0) > STREAM_GRACE_MS;
 }
 
 function roleOf(claim: MemberClaim, evidence: MemberEvidence, leader: LeaderState): Member["role"] {

@@ -83,6 +83,8 @@ export interface MemberEvidence {
   /** Probes that failed since. */
   readonly failures: number;
   readonly doubt: Doubt | null;
+  /** Since when its WAL receiver has not streamed; null while it does. */
+  readonly unstreamedSince: Millis | null;
   /** A replica's position that waits for the leader's of the same round. */
   readonly pending: Sample | null;
   readonly lagBytes: number | null;
@@ -126,6 +128,7 @@ export const unseen: MemberEvidence = {
   probe: null,
   failures: 0,
   doubt: null,
+  unstreamedSince: null,
   pending: null,
   lagBytes: null,
   lagSamples: 0,

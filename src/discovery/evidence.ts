@@ -118,7 +118,8 @@ function stepSql(state: EvidenceState, evidence: Of<"sql">): EvidenceState {
   // A probe that was under way when the doubt arose does not answer it.
   const doubt = before.doubt !== null && startedAt < before.doubt.at ? before.doubt : null;
   const pending: Sample | null = round !== null && inRecovery ? { round, position } : null;
-  return adoptIdentifier(withMember(state, member, { probe, doubt, failures: 0, pending }), at);
+  const unstreamedSince = streaming === false ? (before.unstreamedSince ?? at) : null;
+  return adoptIdentifier(withMember(state, member, { probe, doubt, unstreamedSince, failures: 0, pending }), at);
 }
 
 /** Sources other than etcd do not tell the system identifier: it is the served leader's, or what all members agree on. */

@@ -13,7 +13,7 @@ import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import type { Transport } from "../protocol/transport.ts";
-import { type Endpoint, type LoginFacts, type LossCause, Server, type ServerOwner } from "./server.ts";
+import { type Endpoint, type LoginFacts, type LossCause, memberIsGoing, Server, type ServerOwner } from "./server.ts";
 import { type LoginFailure, ServerLogin } from "./server-login.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
@@ -60,8 +60,6 @@ export interface Waiter {
 export interface PoolObserver {
   loggedIn(pool: Pool, parameters: ReadonlyMap<string, string>, inRecovery: boolean | null): void;
   failed(pool: Pool, reason: string): void;
-  /** A server was added or left. */
-  changed(pool: Pool): void;
 }
 
 /** Counters since the start. */
@@ -199,7 +197,7 @@ export class Pool implements ServerOwner {
   }
 
   #discard(server: Server, reason: string): void {
-    server.close({ kind: "closed", reason, fields: null, message: null });
+    server.close({ kind: "ours", reason });
   }
 
   /** Opens as many connections as there are waiters, up to the size of the pool. */
@@ -234,7 +232,6 @@ export class Pool implements ServerOwner {
   #loggedIn(transport: Transport, facts: LoginFacts): void {
     const server = new Server(transport, facts, this);
     this.counters.logins += 1;
-    this.#observer.changed(this);
     const reported = facts.parameters.get("in_hot_standby");
     if (reported !== undefined) return this.#admit(server, reported === "on");
     // Before PostgreSQL 14 nothing is reported: ask.
@@ -285,11 +282,10 @@ export class Pool implements ServerOwner {
     if (at >= 0) this.#idle.splice(at, 1);
     this.#tested.delete(server);
     // An active one stays listed until its holder, who hears of it next, releases it.
-    if (cause.kind === "closed" || cause.kind === "fatal") {
-      const { endpoint, user, database } = this.identity;
-      this.#logger.debug({ member: endpoint.member, user, database, reason: cause.reason }, "server connection closed");
-    }
-    this.#observer.changed(this);
+    const { endpoint, user, database } = this.identity;
+    const level = cause.kind === "violation" ? "error" : "debug";
+    this.#logger[level]({ member: endpoint.member, user, database, reason: cause.reason }, "server connection closed");
+    if (memberIsGoing(cause)) this.#observer.failed(this, cause.reason);
     this.#open();
   }
 
@@ -316,7 +312,7 @@ export class Pool implements ServerOwner {
     this.#retry?.cancel();
     for (const login of this.#logins) login.abort();
     this.#logins.clear();
-    const cause: LossCause = { kind: "fenced", reason, fields: null, message: null };
+    const cause: LossCause = { kind: "fenced", reason };
     for (const server of [...this.#idle, ...this.#tested, ...this.#active]) server.close(cause);
     for (const waiter of this.#waiters.drain()) waiter.evicted();
   }
@@ -327,7 +323,7 @@ export class Pool implements ServerOwner {
   }
 }
 
-const fencedCause: LossCause = { kind: "fenced", reason: "the member was deposed", fields: null, message: null };
+const fencedCause: LossCause = { kind: "fenced", reason: "the member was deposed" };
 
 /** A refusal that will not go away, in the server's own words. */
 function loginError(failure: LoginFailure): ProxyError {

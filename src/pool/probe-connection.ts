@@ -2,7 +2,7 @@
 
 import type { Clock } from "../core/clock.ts";
 import { millis } from "../core/units.ts";
-import { type LossCause, type OwnResult, Server } from "./server.ts";
+import { type OwnResult, Server } from "./server.ts";
 import { type LoginFailure, type LoginOptions, ServerLogin } from "./server-login.ts";
 
 /** The first row of an answer, or why there was none. */
@@ -73,8 +73,7 @@ export class ProbeConnection {
   close(): void {
     this.#login?.abort();
     this.#login = null;
-    const cause: LossCause = { kind: "closed", reason: "probe closed", fields: null, message: null };
-    this.#server?.close(cause);
+    this.#server?.close({ kind: "ours", reason: "probe closed" });
     this.#server = null;
   }
 }

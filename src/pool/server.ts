@@ -29,13 +29,19 @@ export interface Endpoint {
 }
 
 /** Why a server connection ended. */
-export interface LossCause {
-  /** `fenced`: cut by us because the member was deposed; `fatal`: the server said so; `closed`: the connection broke. */
-  readonly kind: "fenced" | "fatal" | "closed" | "violation";
-  readonly reason: string;
-  /** The server's last words, when it had any, as they came. */
-  readonly fields: ErrorFields | null;
-  readonly message: Buffer | null;
+export type LossCause =
+  /** `ours`: closed in good order; `fenced`: cut by us because the member was deposed; `closed`: the connection broke;
+   * `violation`: the server does not keep to the protocol. */
+  | { readonly kind: "ours" | "fenced" | "closed" | "violation"; readonly reason: string }
+  /** The server said so: its last words, decoded and as they came. */
+  | { readonly kind: "fatal"; readonly reason: string; readonly fields: ErrorFields; readonly message: Buffer };
+
+/** SQLSTATEs of a server that was stopped, crashed or is starting. */
+const shutdownStates = new Set(["57P01", "57P02", "57P03"]);
+
+/** Whether a loss says something about the member, not only about this connection. */
+export function memberIsGoing(cause: LossCause): boolean {
+  return cause.kind === "closed" || (cause.kind === "fatal" && shutdownStates.has(cause.fields.sqlstate));
 }
 
 /** Who holds the lease. All calls are synchronous, in the order of the stream. */
@@ -101,7 +107,6 @@ export class Server implements FrameSink, TransportSink {
   #state: State;
   #ownError: ErrorFields | null = null;
   #ownRow: (string | null)[] | null = null;
-  #fatal: { fields: ErrorFields; message: Buffer } | null = null;
 
   constructor(transport: Transport, facts: LoginFacts, owner: ServerOwner) {
     this.endpoint = facts.endpoint;
@@ -215,7 +220,7 @@ export class Server implements FrameSink, TransportSink {
     this.#transport.destroy();
     this.#owner.serverClosed(this, cause);
     if (state.kind === "active") state.holder.lost(cause);
-    if (state.kind === "tested") state.done({ ok: false, fields: cause.fields ?? lossFields(cause) });
+    if (state.kind === "tested") state.done({ ok: false, fields: lossFields(cause) });
   }
 
   // TransportSink
@@ -240,13 +245,7 @@ export class Server implements FrameSink, TransportSink {
   }
 
   #endOfStream(error: Error | null): void {
-    const fatal = this.#fatal;
-    this.#lose({
-      kind: fatal === null ? "closed" : "fatal",
-      reason: fatal?.fields.message ?? error?.message ?? "server closed the connection unexpectedly",
-      fields: fatal?.fields ?? null,
-      message: fatal?.message ?? null,
-    });
+    this.#lose({ kind: "closed", reason: error?.message ?? "server closed the connection unexpectedly" });
   }
 
   // FrameSink
@@ -326,8 +325,8 @@ export class Server implements FrameSink, TransportSink {
     const fields = decodeError(buffer, start + HEADER_BYTES, end);
     if (isFatal(fields)) {
       // Not forwarded yet: what the client sees is decided when the connection ends, which is now.
-      this.#fatal = { fields, message: Buffer.from(buffer.subarray(start, end)) };
-      return this.#endOfStream(null);
+      const message = Buffer.from(buffer.subarray(start, end));
+      return this.#lose({ kind: "fatal", reason: fields.message, fields, message });
     }
     const own = this.exchange.own;
     if (this.exchange.reply(Backend.ErrorResponse) === UNEXPECTED) return this.#violation("unexpected ErrorResponse");
@@ -344,10 +343,11 @@ export class Server implements FrameSink, TransportSink {
   }
 
   #violation(what: string): void {
-    this.#lose({ kind: "violation", reason: `protocol violation by the server: ${what}`, fields: null, message: null });
+    this.#lose({ kind: "violation", reason: `protocol violation by the server: ${what}` });
   }
 }
 
 function lossFields(cause: LossCause): ErrorFields {
+  if (cause.kind === "fatal") return cause.fields;
   return { severity: "FATAL", sqlstate: "08006", message: cause.reason, detail: null, hint: null };
 }

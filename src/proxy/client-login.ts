@@ -26,6 +26,8 @@ export interface ClientLoginOptions {
   /** Makes what an unknown user is shown the same each time; secret, one per process. */
   readonly mockKey: Buffer;
   readonly derivations: ScramDerivations;
+  /** Whether there is room for one more client; asked once it is known that this is one, and no cancel request. */
+  readonly admit: () => ProxyError | null;
 }
 
 /** Who a client is, and what it asked for. */
@@ -145,7 +147,9 @@ export class ClientLogin implements TransportSink {
   }
 
   #identify(packet: StartupPacket & { kind: "startup" }): void {
-    const { tls } = this.#options;
+    const { tls, admit } = this.#options;
+    const full = admit();
+    if (full !== null) throw full;
     if (tls.kind === "on" && tls.required && !this.#tls) {
       throw new ProxyError("invalid_authorization", "connection requires TLS", {
         hint: "Connect with sslmode=require or stronger.",

@@ -10,46 +10,18 @@ import { type Millis, millis } from "../core/units.ts";
 import type { Pool } from "../pool/pool.ts";
 import type { LossCause, Server, ServerHolder } from "../pool/server.ts";
 import { followsClient, type SettingsSet } from "../pool/settings.ts";
-import { Frontend, HEADER_BYTES, TransactionStatus } from "../protocol/constants.ts";
-import { DROP, type FrameSink, PASS, STOP, type Verdict, WHOLE } from "../protocol/framer.ts";
+import { TransactionStatus } from "../protocol/constants.ts";
 import { type ErrorFields, errorResponse } from "../protocol/messages.ts";
-import { BodyReader, MalformedBody } from "../protocol/reader.ts";
 import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { MessageWriter } from "../protocol/writer.ts";
 import type { Balance } from "../routing/balance.ts";
-import { opensTransaction } from "../routing/intent.ts";
 import type { Target } from "../routing/target.ts";
-import { refuseMessage } from "./client-messages.ts";
-import { FailedTransaction, TEXT_BYTES_MAX } from "./failed-transaction.ts";
+import { ClientReader, type ReaderHost } from "./client-reader.ts";
+import type { ClientIdentity, ClientOptions, ClientOwner, ClientSession } from "./client-session.ts";
+import { FailedTransaction } from "./failed-transaction.ts";
 import { type Aftermath, aftermath, answerOwed } from "./failover.ts";
-import { Flight } from "./flight.ts";
-import { Intake } from "./intake.ts";
 import type { Group, Seeker, Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
-
-/** What a client is from its login on. */
-export interface ClientIdentity {
-  readonly id: number;
-  readonly address: string;
-  readonly user: string;
-  readonly database: string;
-  readonly listener: string;
-}
-
-export interface ClientOptions {
-  readonly poolMode: "transaction" | "session";
-  readonly queryWaitTimeoutMs: number;
-  /** 0: never. */
-  readonly clientIdleTimeoutMs: number;
-  /** Whether a statement's first words may choose the target. */
-  readonly readsIntent: boolean;
-  readonly sessionTarget: Target;
-}
-
-/** Who keeps the list of clients. */
-export interface ClientOwner {
-  clientClosed(client: Client, reason: string): void;
-}
 
 type State =
   | { readonly kind: "idle" }
@@ -60,7 +32,7 @@ type State =
 
 const idle: State = { kind: "idle" };
 
-export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
+export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   readonly identity: ClientIdentity;
   readonly group: Group;
   readonly balance: Balance;
@@ -72,15 +44,12 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
   readonly #steering: Steering;
   readonly #traffic: Traffic;
   readonly #options: ClientOptions;
-  readonly #owner: ClientOwner;
-  readonly #intake = new Intake(this);
-  readonly #flight = new Flight();
+  readonly #owner: ClientOwner<Client>;
+  readonly #reader: ClientReader;
   #settings: SettingsSet;
   #state: State = idle;
   /** Why it keeps its server between transactions; null when it does not. */
   #pinned: string | null = null;
-  /** The next body that passes is a Parse's: its first byte tells whether the statement has a name. */
-  #looksForName = false;
   #replied = false;
   #resends = 0;
   /** Its sending side is closed. */
@@ -94,10 +63,10 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
     transport: Transport,
     steering: Steering,
     traffic: Traffic,
-    owner: ClientOwner,
+    owner: ClientOwner<Client>,
     identity: ClientIdentity,
     options: ClientOptions,
-    session: { readonly group: Group; readonly balance: Balance; readonly settings: SettingsSet },
+    session: ClientSession,
   ) {
     this.#clock = clock;
     this.#transport = transport;
@@ -109,7 +78,8 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
     this.group = session.group;
     this.balance = session.balance;
     this.#settings = session.settings;
-    this.target = options.sessionTarget;
+    this.target = session.target;
+    this.#reader = new ClientReader(this, session.target, options.readsIntent);
     this.waitingSince = clock.now();
     this.#idleSince = clock.now();
     transport.attach(this);
@@ -128,13 +98,13 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
 
   bytes(buffer: Buffer, start: number, end: number): void {
     if (this.#state.kind === "closed") return;
-    this.#intake.push(buffer, start, end);
+    this.#reader.intake.push(buffer, start, end);
     this.#afterReading();
   }
 
   /** Reads on: first what was held, then the socket. */
   #advance(): void {
-    this.#intake.advance();
+    this.#reader.intake.advance();
     this.#afterReading();
     if (this.#ended) this.#leaveIfDone();
   }
@@ -144,14 +114,14 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
     const state = this.#state;
     if (state.kind === "closed") return;
     const flowing = state.kind === "active" ? state.server.flush() : this.#transport.flush();
-    if (this.#intake.holding || state.kind === "waiting" || !flowing) this.#transport.pause();
+    if (this.#reader.intake.holding || state.kind === "waiting" || !flowing) this.#transport.pause();
     else this.#transport.resume();
   }
 
   drained(): void {
     const state = this.#state;
     if (state.kind === "active") state.server.resumeReplies();
-    else if (state.kind !== "waiting" && !this.#intake.holding) this.#transport.resume();
+    else if (state.kind !== "waiting" && !this.#reader.intake.holding) this.#transport.resume();
   }
 
   ended(): void {
@@ -162,7 +132,7 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
   /** A client that sends nothing more gets what it is owed, then the connection ends. */
   #leaveIfDone(): void {
     const state = this.#state;
-    if (this.#intake.holding || state.kind === "waiting") return;
+    if (this.#reader.intake.holding || state.kind === "waiting") return;
     if (state.kind === "active" && !state.server.exchange.empty) return;
     this.#leave("client closed the connection");
   }
@@ -171,116 +141,24 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
     this.#leave(error?.message ?? "client closed the connection");
   }
 
-  // FrameSink: what the client sends
+  // ReaderHost: what the client sends
 
-  header(type: number, length: number): Verdict {
-    const refusal = refuseMessage(type, length);
-    if (refusal !== null && this.#state.kind !== "closed") {
-      this.#end(new ProxyError("protocol_violation", refusal));
-      return STOP;
-    }
-    switch (this.#state.kind) {
-      case "active":
-        return this.#whileActive(this.#state.server, type);
-      case "idle":
-        return this.#whileIdle(type, length);
-      case "failed":
-        return this.#whileFailed(type, length);
-      default:
-        return STOP;
-    }
+  /** What was asked before the goodbye is still carried out, as PostgreSQL does. */
+  goodbye(): void {
+    this.#ended = true;
+    if (this.#state.kind !== "active" || this.#state.server.exchange.empty) this.#leave("client said goodbye");
   }
 
-  #whileIdle(type: number, length: number): Verdict {
-    if (type === Frontend.Terminate) {
-      this.#leave("client said goodbye");
-      return STOP;
-    }
-    // Read and ignored outside a copy, as PostgreSQL does; there is nothing to flush either.
-    if (type === Frontend.CopyData || type === Frontend.CopyDone || type === Frontend.CopyFail) return DROP;
-    if (type === Frontend.Flush) return DROP;
-    this.target = this.#options.sessionTarget;
-    const telling = this.#options.readsIntent && (type === Frontend.Query || type === Frontend.Parse);
-    if (telling && length <= TEXT_BYTES_MAX) return WHOLE;
-    const server = this.#seek();
-    return server === null ? STOP : this.#whileActive(server, type);
-  }
-
-  #whileActive(server: Server, type: number): Verdict {
-    if (type === Frontend.Terminate) {
-      this.#leave("client said goodbye");
-      return STOP;
-    }
-    if (server.exchange.full) return STOP;
-    server.exchange.request(type);
-    if (type === Frontend.Parse) this.#looksForName = true;
-    return PASS;
-  }
-
-  #whileFailed(type: number, length: number): Verdict {
-    if (type === Frontend.Terminate) {
-      this.#leave("client said goodbye");
-      return STOP;
-    }
-    const read = type === Frontend.Query || type === Frontend.Parse || type === Frontend.Describe;
-    if (read && length <= TEXT_BYTES_MAX) return WHOLE;
-    this.#answerFailed(type, null);
-    return DROP;
-  }
-
-  pass(buffer: Buffer, start: number, end: number): void {
-    const state = this.#state;
-    if (state.kind !== "active") return;
-    if (this.#looksForName) this.#lookForName(buffer, start, end);
-    this.#flight.add(buffer, start, end);
-    state.server.add(buffer, start, end);
-  }
-
-  whole(type: number, buffer: Buffer, start: number, end: number): void {
-    try {
-      if (this.#state.kind === "failed") {
-        this.#answerFailed(type, buffer.subarray(start + HEADER_BYTES, end));
-        return;
-      }
-      this.target = this.#targetOf(type, buffer, start + HEADER_BYTES, end);
-    } catch (error) {
-      if (!(error instanceof MalformedBody)) throw error;
-      this.#end(new ProxyError("protocol_violation", "invalid string in message"));
-      return;
-    }
-    const server = this.#seek();
-    if (server !== null) {
-      if (this.#whileActive(server, type) === PASS) this.pass(buffer, start, end);
-    } else if (this.#state.kind === "waiting") {
-      this.#intake.putBack(Buffer.from(buffer.subarray(start, end)));
-    }
-  }
-
-  malformed(): void {
-    this.#end(new ProxyError("protocol_violation", "invalid message length"));
-  }
-
-  /** A transaction that says that it is read-only may go to a replica. */
-  #targetOf(type: number, buffer: Buffer, start: number, end: number): Target {
-    const reader = new BodyReader(buffer, start, end);
-    if (type === Frontend.Parse) reader.string("latin1");
-    const readOnly = opensTransaction(reader.string("latin1"))?.readOnly ?? null;
-    if (readOnly === null) return this.#options.sessionTarget;
-    return readOnly ? "replica" : "primary";
-  }
-
-  /** A named statement lives on one server; until statements follow clients, the client stays with it. */
-  #lookForName(buffer: Buffer, start: number, end: number): void {
-    this.#looksForName = false;
-    const unnamed = end - start > HEADER_BYTES && buffer[start + HEADER_BYTES] === 0;
-    if (unnamed || this.#pinned !== null) return;
-    this.#pinned = "named prepared statement";
-    this.#traffic.countPin("named_prepared_statement");
+  pin(cause: string): void {
+    if (this.#pinned !== null) return;
+    this.#pinned = cause;
+    this.#traffic.countPin(cause);
   }
 
   // Seeking a server
 
-  #seek(): Server | null {
+  seek(target: Target): Server | null {
+    this.target = target;
     this.waitingSince = this.#clock.now();
     const server = this.#steering.seek(this);
     if (server !== null) this.#attach(server);
@@ -292,7 +170,7 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
   #wait(): void {
     this.#transport.pause();
     const deadline = this.#clock.after(millis(this.#options.queryWaitTimeoutMs), () => {
-      this.#end(
+      this.end(
         new ProxyError("query_wait_timeout", "query_wait_timeout", {
           detail: this.#steering.whyWaiting(this),
           hint: "The statement was not executed.",
@@ -320,7 +198,7 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
   }
 
   refused(error: ProxyError): void {
-    this.#end(error);
+    this.end(error);
   }
 
   evicted(): void {
@@ -342,7 +220,7 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
   }
 
   serverDrained(): void {
-    if (!this.#intake.holding) this.#transport.resume();
+    if (!this.#reader.intake.holding) this.#transport.resume();
   }
 
   parameterChanged(name: string, value: string): boolean {
@@ -352,7 +230,7 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
   }
 
   ownRequestFailed(fields: ErrorFields): void {
-    this.#end(
+    this.end(
       new ProxyError("server_error", `could not restore session settings: ${fields.message}`, {
         sqlstate: fields.sqlstate,
       }),
@@ -362,19 +240,20 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
   ready(status: number): void {
     const state = this.#state;
     if (state.kind !== "active" || !state.server.exchange.empty) return;
-    this.#flight.clear();
+    this.#reader.flight.clear();
     this.#replied = false;
     this.#resends = 0;
     if (status === TransactionStatus.Idle) {
       this.#traffic.transactions += 1;
-      if (!this.#keepsServer && this.#intake.atBoundary) this.#release(state.server);
+      if (!this.#keepsServer && this.#reader.intake.atBoundary) this.#release(state.server);
       this.#idleSince = this.#clock.now();
-      if (this.#draining !== null) return this.#end(this.#draining);
+      if (this.#draining !== null) return this.end(this.#draining);
     }
-    if (this.#intake.holding) this.#advance();
+    if (this.#reader.intake.holding) this.#advance();
     if (this.#ended) this.#leaveIfDone();
   }
 
+  /** The lease outlives transactions. */
   get #keepsServer(): boolean {
     return this.#options.poolMode === "session" || this.#pinned !== null;
   }
@@ -390,7 +269,7 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
     const pool = this.pool;
     this.pool = null;
     assert(pool !== null, "a server without its pool");
-    pool.release(server, this.#options.poolMode === "session" || this.#pinned !== null ? "session" : "transaction");
+    pool.release(server, this.#keepsServer ? "session" : "transaction");
   }
 
   // The server is gone
@@ -409,13 +288,12 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
       quiet: server.exchange.empty,
       midReply: server.midMessage && this.#replied,
       replied: this.#replied,
-      midRequest: !this.#intake.atBoundary,
-      flight: this.#flight.take(),
+      midRequest: !this.#reader.intake.atBoundary,
+      flight: this.#reader.flight.take(),
       resends: this.#resends,
     });
     this.#state = idle;
     this.#giveBack(server);
-    if (cause.kind !== "fenced") this.#steering.serverFailed(server.endpoint.member, cause.reason);
     this.#carryOut(answer, server);
   }
 
@@ -424,13 +302,13 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
       case "rerun":
         this.#traffic.reruns += 1;
         this.#resends += 1;
-        this.#intake.putBack(answer.flight);
+        this.#reader.intake.putBack(answer.flight);
         return this.#advance();
       case "fail_statement":
       case "fail_transaction":
         return this.#fail(answer, server);
       case "close":
-        return this.#end(answer.error);
+        return this.end(answer.error);
       case "close_with":
         this.#transport.add(answer.message, 0, answer.message.length);
         return this.#hangUp("the server ended the session");
@@ -445,7 +323,7 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
     const inTransaction = answer.kind === "fail_transaction";
     if (inTransaction) this.#traffic.failedTransactions += 1;
     this.#traffic.countError(answer.error.code);
-    this.#intake.dropRest();
+    this.#reader.intake.dropRest();
     const writer = new MessageWriter();
     const owed = answerOwed(server.exchange, answer.error, inTransaction, writer);
     this.#send(writer);
@@ -454,7 +332,7 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
     this.#advance();
   }
 
-  #answerFailed(type: number, body: Buffer | null): void {
+  answerFailed(type: number, body: Buffer | null): void {
     const state = this.#state;
     if (state.kind !== "failed") return;
     const writer = new MessageWriter();
@@ -464,7 +342,7 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
     if (!over) return;
     this.#state = idle;
     this.#idleSince = this.#clock.now();
-    if (this.#draining !== null) this.#end(this.#draining);
+    if (this.#draining !== null) this.end(this.#draining);
   }
 
   // The end
@@ -476,7 +354,7 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
     const between =
       state.kind === "idle" ||
       (state.kind === "active" && state.server.exchange.empty && state.server.status === TransactionStatus.Idle);
-    if (between) this.#end(error);
+    if (between) this.end(error);
   }
 
   /** Disconnects a client that has been idle too long. */
@@ -484,11 +362,11 @@ export class Client implements TransportSink, FrameSink, ServerHolder, Seeker {
     const { clientIdleTimeoutMs } = this.#options;
     if (clientIdleTimeoutMs === 0 || this.#state.kind !== "idle") return;
     if (now - this.#idleSince < clientIdleTimeoutMs) return;
-    this.#end(new ProxyError("terminated", "terminating connection due to client_idle_timeout"));
+    this.end(new ProxyError("terminated", "terminating connection due to client_idle_timeout"));
   }
 
   /** Says why, and ends the connection. */
-  #end(error: ProxyError): void {
+  end(error: ProxyError): void {
     if (this.#state.kind === "closed") return;
     this.#traffic.countError(error.code);
     this.#send(errorResponse(error));

@@ -8,6 +8,7 @@ import type { ClientTls, ServerTls } from "../auth/tls-options.ts";
 import { assert } from "../core/assert.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
+import { CANCEL_RESERVE } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
@@ -176,15 +177,18 @@ export class DataPlane implements ReceptionOwner {
     active.traffic.clientsAccepted += 1;
     const reception = new Reception(socket, this.#nextId++, this.#contextOf(active), this);
     this.#receptions.add(reception);
-    const { maxClientConn } = this.#options;
     if (this.#draining !== null) reception.refused(this.#draining);
-    else if (this.#clients.size + this.#receptions.size > maxClientConn) {
-      reception.refused(
-        new ProxyError("too_many_clients", "sorry, too many clients already", {
-          detail: `max_client_conn is ${maxClientConn}.`,
-        }),
-      );
-    }
+    const crowd = this.#admit(CANCEL_RESERVE);
+    if (crowd !== null) reception.refused(crowd);
+  }
+
+  /** The error for a client too many, `reserve` connections beyond the limit being allowed. */
+  #admit(reserve: number): ProxyError | null {
+    const { maxClientConn } = this.#options;
+    if (this.#clients.size + this.#receptions.size <= maxClientConn + reserve) return null;
+    return new ProxyError("too_many_clients", "sorry, too many clients already", {
+      detail: `max_client_conn is ${maxClientConn}.`,
+    });
   }
 
   #contextOf({ options, balance, traffic }: ActiveListener): ReceptionContext {
@@ -207,6 +211,7 @@ export class DataPlane implements ReceptionOwner {
         random: randomBytes,
         mockKey: this.#mockKey,
         derivations: this.#derivations,
+        admit: () => this.#admit(0),
       },
       loginTimeoutMs: settings.clientLoginTimeoutMs,
       client: {

@@ -3,7 +3,7 @@
 
 import { ProxyError } from "../core/errors.ts";
 import { RESEND_MAX } from "../core/limits.ts";
-import type { LossCause } from "../pool/server.ts";
+import { type LossCause, memberIsGoing } from "../pool/server.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import type { Exchange } from "../protocol/exchange.ts";
 import { errorResponse, readyForQuery } from "../protocol/messages.ts";
@@ -49,16 +49,11 @@ export type Aftermath =
   /** The end, without a word, because none would be understood. */
   | { readonly kind: "break" };
 
-/** The server was stopped, crashed or is starting: what a leader's end looks like from its connections. */
-const shutdownStates = new Set(["57P01", "57P02", "57P03"]);
-
 /** The table of what clients see. */
 export function aftermath(view: LossView): Aftermath {
   if (view.midReply) return { kind: "break" };
   const { cause } = view;
-  if (cause.kind === "fatal" && cause.fields !== null && cause.message !== null) {
-    if (!shutdownStates.has(cause.fields.sqlstate)) return { kind: "close_with", message: cause.message };
-  }
+  if (cause.kind === "fatal" && !memberIsGoing(cause)) return { kind: "close_with", message: cause.message };
   if (view.quiet) return view.status === TransactionStatus.Idle ? terminated(view) : transactionLost(view);
   if (view.status === TransactionStatus.Failed) return transactionLost(view);
   if (view.status === TransactionStatus.InTransaction) {

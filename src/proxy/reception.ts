@@ -14,8 +14,9 @@ import type { Balance } from "../routing/balance.ts";
 import { sessionTarget } from "../routing/intent.ts";
 import type { Route } from "../routing/target.ts";
 import type { CancelKeys } from "./cancel.ts";
-import { Client, type ClientOptions, type ClientOwner } from "./client.ts";
+import { Client } from "./client.ts";
 import { type ClientFacts, ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
+import type { ClientOptions, ClientOwner, ClientSession } from "./client-session.ts";
 import type { Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
 import { Welcome } from "./welcome.ts";
@@ -31,10 +32,10 @@ export interface ReceptionContext {
   readonly listener: string;
   readonly login: ClientLoginOptions;
   readonly loginTimeoutMs: number;
-  readonly client: Omit<ClientOptions, "readsIntent" | "sessionTarget">;
+  readonly client: Omit<ClientOptions, "readsIntent">;
 }
 
-export interface ReceptionOwner extends ClientOwner {
+export interface ReceptionOwner extends ClientOwner<Client> {
   /** The connection has become a client. `revoke` takes its cancel key back. */
   receptionDone(reception: Reception, client: Client, pid: number): void;
   /** The connection is gone, or going, before it became one. */
@@ -86,7 +87,7 @@ export class Reception implements ClientLoginSink {
     }
     this.#transport.write(farewell.finish());
     const { clock, steering, balance, route, client } = this.#context;
-    const session = {
+    const session: ClientSession = {
       group: steering.group(facts.database, facts.user),
       balance,
       settings: SettingsSet.of(facts.settings),
@@ -117,11 +118,7 @@ export class Reception implements ClientLoginSink {
     if (!this.#over) this.#finish(null);
   }
 
-  #become(
-    facts: ClientFacts,
-    session: ConstructorParameters<typeof Client>[7] & { readonly target: ReturnType<typeof sessionTarget> },
-    parameters: ReadonlyMap<string, string>,
-  ): void {
+  #become(facts: ClientFacts, session: ClientSession, parameters: ReadonlyMap<string, string>): void {
     this.#over = true;
     const { clock, steering, traffic, cancels, listener, route } = this.#context;
     const identity = {
@@ -131,7 +128,7 @@ export class Reception implements ClientLoginSink {
       database: facts.database,
       listener,
     };
-    const options = { ...this.#context.client, readsIntent: route === "auto", sessionTarget: session.target };
+    const options = { ...this.#context.client, readsIntent: route === "auto" };
     const client = new Client(clock, this.#transport, steering, traffic, this.#owner, identity, options, session);
     const { pid, key } = cancels.issue(client);
     this.#owner.receptionDone(this, client, pid);

@@ -65,7 +65,6 @@ export class Steering {
       loggedIn: (pool, _parameters, inRecovery) =>
         feed.report(pool.identity.endpoint.member, { kind: "login", inRecovery }),
       failed: (pool, reason) => feed.report(pool.identity.endpoint.member, { kind: "failed", reason }),
-      changed: () => {},
     });
     this.#unsubscribe = feed.subscribe((now, before) => this.#follow(now, before));
   }
@@ -127,11 +126,6 @@ export class Steering {
     if (!this.#held.has(seeker)) return "All servers of the pool are in use.";
     const decision = route(this.#feed.current(), seeker.target, seeker.balance);
     return decision.kind === "hold" ? decision.reason : "";
-  }
-
-  /** What the data plane learnt about a member from a connection that broke. */
-  serverFailed(member: MemberName, reason: string): void {
-    this.#feed.report(member, { kind: "failed", reason });
   }
 
   close(): void {

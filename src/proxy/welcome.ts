@@ -11,6 +11,7 @@ import type { OwnResult, Server } from "../pool/server.ts";
 import type { SettingsSet } from "../pool/settings.ts";
 import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
+import type { ClientSession } from "./client-session.ts";
 import type { Group, Seeker, Steering } from "./steering.ts";
 
 export interface WelcomeSink {
@@ -32,18 +33,7 @@ export class Welcome implements Seeker {
   #attempts = 0;
   #over = false;
 
-  constructor(
-    clock: Clock,
-    steering: Steering,
-    session: {
-      readonly target: Target;
-      readonly balance: Balance;
-      readonly group: Group;
-      readonly settings: SettingsSet;
-    },
-    waitMs: number,
-    sink: WelcomeSink,
-  ) {
+  constructor(clock: Clock, steering: Steering, session: ClientSession, waitMs: number, sink: WelcomeSink) {
     this.#clock = clock;
     this.#steering = steering;
     this.#settings = session.settings;
@@ -112,7 +102,7 @@ export class Welcome implements Seeker {
     this.pool = null;
     if (result.ok) server.settings = this.#settings;
     // Some of a failed set may be in force: this server is of no further use.
-    else server.close({ kind: "closed", reason: "settings refused", fields: null, message: null });
+    else server.close({ kind: "ours", reason: "settings refused" });
     pool?.release(server, "transaction");
     if (this.#over) return;
     if (result.ok) this.#remember(parameters);

@@ -450,9 +450,25 @@ describe("members", () => {
     expect(cluster.member("b")).toMatchObject({ readable: false, reason: "not yet probed", role: "replica" });
     expect(cluster.probe("b", {}).member("b")).toMatchObject({ readable: true, reason: "", role: "replica" });
     expect(cluster.probe("b", { streaming: null }).member("b").readable).toBe(true);
-    expect(cluster.probe("b", { streaming: false }).member("b").reason).toBe("does not stream");
     cluster.wait(1).report("b", { kind: "failed", reason: "reset by peer" });
     expect(cluster.member("b")).toMatchObject({ readable: false, state: "unreachable", reason: "reset by peer" });
+  });
+
+  test("a replica that has lost its stream is read from until it has had two chances to find it again", () => {
+    const cluster = steady();
+    for (let second = 0; second <= 10; second += 1) {
+      cluster.takesWrites("a").probe("b", { streaming: false });
+      expect(cluster.member("b").readable).toBe(true);
+      cluster.wait(1000);
+    }
+    expect(cluster.takesWrites("a").probe("b", { streaming: false }).member("b").reason).toBe("does not stream");
+    expect(cluster.probe("b", {}).member("b").readable).toBe(true);
+  });
+
+  test("while nobody leads, a replica without a stream goes on with its reads", () => {
+    const cluster = steady().probe("b", { streaming: false }).wait(60_000).key(null).probe("b", { streaming: false });
+    expect(cluster.brief).toBe("none");
+    expect(cluster.member("b").readable).toBe(true);
   });
 
   test("a replica is not readable when it is tagged, stopping, or its answer is old", () => {
