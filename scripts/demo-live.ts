@@ -155,8 +155,12 @@ class Screen {
   /** Lines that the next picture replaces. */
   show(lines: readonly string[]): void {
     if (!this.#terminal) {
-      // The age in the last line changes each time: elsewhere than on a terminal only the rest is worth a line.
-      const text = lines.slice(0, -2).join(" | ").replaceAll(/\s+/g, " ");
+      // The age in the last line changes each time, and so does the replica whose turn it is: neither is worth a line.
+      const shown = lines.slice(0, -1).filter((line) => line !== "");
+      const text = shown
+        .join(" | ")
+        .replaceAll(/\S+ \(a replica\)/g, "a replica")
+        .replaceAll(/\s+/g, " ");
       if (text !== this.#last) this.#say(text);
       this.#last = text;
       return;
