@@ -27,6 +27,7 @@ export const errorTable = {
   feature_not_supported: row("0A000", "FATAL", false),
   invalid_parameter: row("22023", "FATAL", false),
   unknown_database: row("3D000", "FATAL", false),
+  query_canceled: row("57014", "ERROR", true),
   query_wait_timeout: row("57P03", "FATAL", true),
   wait_queue_full: row("53300", "FATAL", true),
   no_leader: row("57P03", "FATAL", true),

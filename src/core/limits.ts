@@ -29,3 +29,5 @@ export const LINGER_MS = 5_000;
 export const CANCEL_TIMEOUT_MS = 5_000;
 /** Connections beyond `max_client_conn` that may say what they want: a cancel request must get through when all is full. */
 export const CANCEL_RESERVE = 32;
+/** Pairs of database and user that are remembered; beyond it those without a living pool are forgotten. */
+export const GROUPS_MAX = 1_000;

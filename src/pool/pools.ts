@@ -3,9 +3,25 @@
 import type { Clock, Timer } from "../core/clock.ts";
 import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
-import { Pool, type PoolIdentity, type PoolLogin, type PoolObserver, type PoolOptions } from "./pool.ts";
+import {
+  Pool,
+  type PoolCounters,
+  type PoolIdentity,
+  type PoolLogin,
+  type PoolObserver,
+  type PoolOptions,
+} from "./pool.ts";
 
 const SWEEP_EVERY_MS = 1_000;
+/** Members and purposes whose counters outlive their pools; beyond it the one that was retired first is forgotten. */
+const RETIRED_TOTALS_MAX = 256;
+
+/** Counters of all pools of a member and purpose since the start. */
+export interface PoolTotals {
+  readonly member: string;
+  readonly purpose: "write" | "read";
+  readonly counters: Readonly<PoolCounters>;
+}
 
 const keyOf = (identity: PoolIdentity): string =>
   JSON.stringify([
@@ -23,6 +39,8 @@ export class Pools {
   readonly #logger: Logger;
   readonly #observer: PoolObserver;
   readonly #pools = new Map<string, Pool>();
+  /** Counters of pools that are gone. */
+  readonly #retired = new Map<string, PoolTotals>();
   readonly #sweeper: Timer;
   #options: PoolOptions;
 
@@ -54,12 +72,27 @@ export class Pools {
     return this.#pools.values();
   }
 
+  /** Counters since the start, by member and purpose, of pools that are gone too. */
+  totals(): readonly PoolTotals[] {
+    const totals = new Map(this.#retired);
+    for (const pool of this.#pools.values()) addTotals(totals, pool);
+    return [...totals.values()];
+  }
+
+  #retire(key: string, pool: Pool, reason: string): void {
+    this.#pools.delete(key);
+    pool.fence(reason);
+    addTotals(this.#retired, pool);
+    for (const oldest of this.#retired.keys()) {
+      if (this.#retired.size <= RETIRED_TOTALS_MAX) break;
+      this.#retired.delete(oldest);
+    }
+  }
+
   /** Fences, for good, each pool that `condemned` names. */
   fence(condemned: (identity: PoolIdentity) => boolean, reason: string): void {
     for (const [key, pool] of [...this.#pools]) {
-      if (!condemned(pool.identity)) continue;
-      this.#pools.delete(key);
-      pool.fence(reason);
+      if (condemned(pool.identity)) this.#retire(key, pool, reason);
     }
   }
 
@@ -78,8 +111,18 @@ export class Pools {
       pool.sweep();
       if (!pool.unused) continue;
       // Fenced, so that whoever kept it asks for a new one.
-      this.#pools.delete(key);
-      pool.fence("unused");
+      this.#retire(key, pool, "unused");
     }
   }
+}
+
+function addTotals(totals: Map<string, PoolTotals>, { identity, counters }: Pool): void {
+  const { purpose, endpoint } = identity;
+  const key = `${purpose} ${endpoint.member}`;
+  const sum = { ...(totals.get(key)?.counters ?? { logins: 0, loginFailures: 0, serversClosed: 0, leases: 0 }) };
+  sum.logins += counters.logins;
+  sum.loginFailures += counters.loginFailures;
+  sum.serversClosed += counters.serversClosed;
+  sum.leases += counters.leases;
+  totals.set(key, { member: endpoint.member, purpose, counters: sum });
 }

@@ -129,9 +129,14 @@ export class Server implements FrameSink, TransportSink {
     return this.#state.since;
   }
 
-  /** Whether its replies are cut in the middle of a message: nothing can follow what was forwarded so far. */
+  /** Whether it is in the middle of a message. */
   get midMessage(): boolean {
     return !this.#framer.atBoundary;
+  }
+
+  /** Whether part of a reply was handed over: nothing else can follow it. */
+  get midReply(): boolean {
+    return this.#framer.midPass;
   }
 
   /** idle → active. */

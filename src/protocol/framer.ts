@@ -46,6 +46,11 @@ export class Framer {
     return this.#remaining === 0 && this.#carried === 0;
   }
 
+  /** Whether a message is being passed on and has not ended: nothing else may follow it yet. */
+  get midPass(): boolean {
+    return this.#remaining > 0 && this.#verdict === PASS;
+  }
+
   /** From now on the rest of the current message is dropped. */
   dropRest(): void {
     this.#verdict = DROP;

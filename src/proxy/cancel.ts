@@ -12,7 +12,10 @@ import { cancelRequest } from "../protocol/startup.ts";
 
 /** Whoever can be cancelled. */
 export interface Cancellable {
+  /** The server that it holds. */
   readonly server: Server | null;
+  /** Cancels a statement that still waits for a server, if there is one. */
+  cancelWait(): void;
 }
 
 interface Entry {
@@ -51,11 +54,9 @@ export class CancelKeys {
     const entry = this.#entries.get(pid);
     const known = entry !== undefined && key.length === entry.key.length && timingSafeEqual(key, entry.key);
     const server = known ? entry.client.server : null;
-    if (server === null || server.exchange.empty) {
-      done(false);
-      return;
-    }
-    this.#passOn(server, done);
+    if (server !== null && !server.exchange.empty) return this.#passOn(server, done);
+    if (known && server === null) entry.client.cancelWait();
+    done(false);
   }
 
   /** Until the server has closed the connection the signal may still be on its way: it is lent to nobody else meanwhile. */

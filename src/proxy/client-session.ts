@@ -1,9 +1,12 @@
 // What a client is from its login on: who, under which rules, sharing what with whom.
 
+import type { Clock } from "../core/clock.ts";
 import type { SettingsSet } from "../pool/settings.ts";
 import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
-import type { Group } from "./steering.ts";
+import type { Client } from "./client.ts";
+import type { Group, Steering } from "./steering.ts";
+import type { Traffic } from "./traffic.ts";
 
 export interface ClientIdentity {
   readonly id: number;
@@ -13,7 +16,17 @@ export interface ClientIdentity {
   readonly listener: string;
 }
 
-export interface ClientOptions {
+/** Who keeps the list of clients. */
+export interface ClientOwner {
+  clientClosed(client: Client, reason: string): void;
+}
+
+/** Surroundings and rules of a client, the same for all of its listener. */
+export interface ClientContext {
+  readonly clock: Clock;
+  readonly steering: Steering;
+  readonly traffic: Traffic;
+  readonly owner: ClientOwner;
   readonly poolMode: "transaction" | "session";
   readonly queryWaitTimeoutMs: number;
   /** 0: never. */
@@ -28,9 +41,4 @@ export interface ClientSession {
   readonly balance: Balance;
   readonly settings: SettingsSet;
   readonly target: Target;
-}
-
-/** Who keeps the list of clients. */
-export interface ClientOwner<Client> {
-  clientClosed(client: Client, reason: string): void;
 }

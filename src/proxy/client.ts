@@ -3,7 +3,7 @@
 // open. While it waits its socket is paused and nothing more is read.
 
 import { assert } from "../core/assert.ts";
-import type { Clock, Timer } from "../core/clock.ts";
+import type { Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
 import { LINGER_MS } from "../core/limits.ts";
 import { type Millis, millis } from "../core/units.ts";
@@ -17,11 +17,10 @@ import { MessageWriter } from "../protocol/writer.ts";
 import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
 import { ClientReader, type ReaderHost } from "./client-reader.ts";
-import type { ClientIdentity, ClientOptions, ClientOwner, ClientSession } from "./client-session.ts";
+import type { ClientContext, ClientIdentity, ClientSession } from "./client-session.ts";
 import { FailedTransaction } from "./failed-transaction.ts";
 import { type Aftermath, aftermath, answerOwed } from "./failover.ts";
-import type { Group, Seeker, Steering } from "./steering.ts";
-import type { Traffic } from "./traffic.ts";
+import type { Group, Seeker } from "./steering.ts";
 
 type State =
   | { readonly kind: "idle" }
@@ -39,12 +38,8 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   pool: Pool | null = null;
   target: Target;
   waitingSince: Millis;
-  readonly #clock: Clock;
+  readonly #context: ClientContext;
   readonly #transport: Transport;
-  readonly #steering: Steering;
-  readonly #traffic: Traffic;
-  readonly #options: ClientOptions;
-  readonly #owner: ClientOwner<Client>;
   readonly #reader: ClientReader;
   #settings: SettingsSet;
   #state: State = idle;
@@ -58,30 +53,17 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   #draining: ProxyError | null = null;
   #idleSince: Millis;
 
-  constructor(
-    clock: Clock,
-    transport: Transport,
-    steering: Steering,
-    traffic: Traffic,
-    owner: ClientOwner<Client>,
-    identity: ClientIdentity,
-    options: ClientOptions,
-    session: ClientSession,
-  ) {
-    this.#clock = clock;
+  constructor(context: ClientContext, transport: Transport, identity: ClientIdentity, session: ClientSession) {
+    this.#context = context;
     this.#transport = transport;
-    this.#steering = steering;
-    this.#traffic = traffic;
-    this.#owner = owner;
-    this.#options = options;
     this.identity = identity;
     this.group = session.group;
     this.balance = session.balance;
-    this.#settings = session.settings;
     this.target = session.target;
-    this.#reader = new ClientReader(this, session.target, options.readsIntent);
-    this.waitingSince = clock.now();
-    this.#idleSince = clock.now();
+    this.#settings = session.settings;
+    this.#reader = new ClientReader(this, session.target, context.readsIntent);
+    this.waitingSince = context.clock.now();
+    this.#idleSince = this.waitingSince;
     transport.attach(this);
   }
 
@@ -152,15 +134,15 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   pin(cause: string): void {
     if (this.#pinned !== null) return;
     this.#pinned = cause;
-    this.#traffic.countPin(cause);
+    this.#context.traffic.countPin(cause);
   }
 
   // Seeking a server
 
   seek(target: Target): Server | null {
     this.target = target;
-    this.waitingSince = this.#clock.now();
-    const server = this.#steering.seek(this);
+    this.waitingSince = this.#context.clock.now();
+    const server = this.#context.steering.seek(this);
     if (server !== null) this.#attach(server);
     else if (this.#state.kind === "idle") this.#wait();
     return server;
@@ -169,10 +151,10 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   /** idle → waiting. */
   #wait(): void {
     this.#transport.pause();
-    const deadline = this.#clock.after(millis(this.#options.queryWaitTimeoutMs), () => {
+    const deadline = this.#context.clock.after(millis(this.#context.queryWaitTimeoutMs), () => {
       this.end(
         new ProxyError("query_wait_timeout", "query_wait_timeout", {
-          detail: this.#steering.whyWaiting(this),
+          detail: this.#context.steering.whyWaiting(this),
           hint: "The statement was not executed.",
         }),
       );
@@ -191,8 +173,8 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     const state = this.#state;
     assert(state.kind === "waiting", `granted while ${state.kind}`);
     state.deadline.cancel();
-    this.#traffic.waits += 1;
-    this.#traffic.waitedMs += this.#clock.now() - this.waitingSince;
+    this.#context.traffic.waits += 1;
+    this.#context.traffic.waitedMs += this.#context.clock.now() - this.waitingSince;
     this.#attach(server);
     this.#advance();
   }
@@ -204,7 +186,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   evicted(): void {
     assert(this.#state.kind === "waiting", `evicted while ${this.#state.kind}`);
     this.pool = null;
-    const server = this.#steering.seek(this);
+    const server = this.#context.steering.seek(this);
     if (server !== null) this.granted(server);
   }
 
@@ -216,7 +198,12 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   }
 
   flushReplies(): void {
-    if (!this.#transport.flush() && this.#state.kind === "active") this.#state.server.pauseReplies();
+    const flowing = this.#transport.flush();
+    const state = this.#state;
+    if (state.kind !== "active") return;
+    if (!flowing) state.server.pauseReplies();
+    // Requests were held back because too many were unanswered.
+    if (this.#reader.intake.holding && !state.server.exchange.full) this.#advance();
   }
 
   serverDrained(): void {
@@ -229,12 +216,8 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     return true;
   }
 
-  ownRequestFailed(fields: ErrorFields): void {
-    this.end(
-      new ProxyError("server_error", `could not restore session settings: ${fields.message}`, {
-        sqlstate: fields.sqlstate,
-      }),
-    );
+  ownRequestFailed({ message, sqlstate }: ErrorFields): void {
+    this.end(new ProxyError("server_error", `could not restore session settings: ${message}`, { sqlstate }));
   }
 
   ready(status: number): void {
@@ -244,18 +227,18 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     this.#replied = false;
     this.#resends = 0;
     if (status === TransactionStatus.Idle) {
-      this.#traffic.transactions += 1;
+      this.#context.traffic.transactions += 1;
       if (!this.#keepsServer && this.#reader.intake.atBoundary) this.#release(state.server);
-      this.#idleSince = this.#clock.now();
+      this.#idleSince = this.#context.clock.now();
       if (this.#draining !== null) return this.end(this.#draining);
     }
-    if (this.#reader.intake.holding) this.#advance();
+    if (this.#state.kind === "idle" && this.#reader.intake.holding) this.#advance();
     if (this.#ended) this.#leaveIfDone();
   }
 
   /** The lease outlives transactions. */
   get #keepsServer(): boolean {
-    return this.#options.poolMode === "session" || this.#pinned !== null;
+    return this.#context.poolMode === "session" || this.#pinned !== null;
   }
 
   /** active → idle. */
@@ -272,6 +255,18 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     pool.release(server, this.#keepsServer ? "session" : "transaction");
   }
 
+  /** A cancel request for a statement that still waits: it fails, unexecuted. */
+  cancelWait(): void {
+    const state = this.#state;
+    if (state.kind !== "waiting") return;
+    state.deadline.cancel();
+    this.#context.steering.leave(this);
+    const error = new ProxyError("query_canceled", "canceling statement due to user request");
+    this.#context.traffic.countError(error.code);
+    this.#state = { kind: "failed", transaction: new FailedTransaction(error, false, false) };
+    this.#advance();
+  }
+
   // The server is gone
 
   lost(cause: LossCause): void {
@@ -286,7 +281,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
       purpose,
       status: server.status,
       quiet: server.exchange.empty,
-      midReply: server.midMessage && this.#replied,
+      midReply: server.midReply,
       replied: this.#replied,
       midRequest: !this.#reader.intake.atBoundary,
       flight: this.#reader.flight.take(),
@@ -300,7 +295,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   #carryOut(answer: Aftermath, server: Server): void {
     switch (answer.kind) {
       case "rerun":
-        this.#traffic.reruns += 1;
+        this.#context.traffic.reruns += 1;
         this.#resends += 1;
         this.#reader.intake.putBack(answer.flight);
         return this.#advance();
@@ -321,8 +316,8 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   /** Answers what the server still owed, and stands in for it until the client has ended the transaction. */
   #fail(answer: Aftermath & { kind: "fail_statement" | "fail_transaction" }, server: Server): void {
     const inTransaction = answer.kind === "fail_transaction";
-    if (inTransaction) this.#traffic.failedTransactions += 1;
-    this.#traffic.countError(answer.error.code);
+    if (inTransaction) this.#context.traffic.failedTransactions += 1;
+    this.#context.traffic.countError(answer.error.code);
     this.#reader.intake.dropRest();
     const writer = new MessageWriter();
     const owed = answerOwed(server.exchange, answer.error, inTransaction, writer);
@@ -337,11 +332,10 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     if (state.kind !== "failed") return;
     const writer = new MessageWriter();
     const over = state.transaction.answer(type, body, writer);
-    const answer = writer.finish();
-    this.#transport.add(answer, 0, answer.length);
+    this.#send(writer);
     if (!over) return;
     this.#state = idle;
-    this.#idleSince = this.#clock.now();
+    this.#idleSince = this.#context.clock.now();
     if (this.#draining !== null) this.end(this.#draining);
   }
 
@@ -350,17 +344,19 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   /** Leaves once it is between transactions; at once where it already is. `error` is its last word. */
   drain(error: ProxyError): void {
     this.#draining = error;
+    if (this.#betweenTransactions) this.end(error);
+  }
+
+  get #betweenTransactions(): boolean {
     const state = this.#state;
-    const between =
-      state.kind === "idle" ||
-      (state.kind === "active" && state.server.exchange.empty && state.server.status === TransactionStatus.Idle);
-    if (between) this.end(error);
+    if (state.kind !== "active") return state.kind === "idle";
+    return state.server.exchange.empty && state.server.status === TransactionStatus.Idle;
   }
 
   /** Disconnects a client that has been idle too long. */
   sweep(now: Millis): void {
-    const { clientIdleTimeoutMs } = this.#options;
-    if (clientIdleTimeoutMs === 0 || this.#state.kind !== "idle") return;
+    const { clientIdleTimeoutMs } = this.#context;
+    if (clientIdleTimeoutMs === 0 || !this.#betweenTransactions) return;
     if (now - this.#idleSince < clientIdleTimeoutMs) return;
     this.end(new ProxyError("terminated", "terminating connection due to client_idle_timeout"));
   }
@@ -368,8 +364,10 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   /** Says why, and ends the connection. */
   end(error: ProxyError): void {
     if (this.#state.kind === "closed") return;
-    this.#traffic.countError(error.code);
-    this.#send(errorResponse(error));
+    this.#context.traffic.countError(error.code);
+    // In the middle of a reply no other message would be understood.
+    if (this.server?.midReply) this.#transport.destroy();
+    else this.#send(errorResponse(error));
     this.#hangUp(error.message);
   }
 
@@ -382,7 +380,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   /** Ends our side; a peer that does not end its own is cut off after a while. */
   #hangUp(reason: string): void {
     this.#leave(reason);
-    this.#clock.after(millis(LINGER_MS), () => this.#transport.destroy());
+    this.#context.clock.after(millis(LINGER_MS), () => this.#transport.destroy());
   }
 
   /** any → closed. */
@@ -392,10 +390,10 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     this.#state = { kind: "closed" };
     if (state.kind === "waiting") {
       state.deadline.cancel();
-      this.#steering.leave(this);
+      this.#context.steering.leave(this);
     }
     if (state.kind === "active") this.#giveBack(state.server);
     this.#transport.end();
-    this.#owner.clientClosed(this, reason);
+    this.#context.owner.clientClosed(this, reason);
   }
 }

@@ -111,6 +111,11 @@ export class DataPlane implements ReceptionOwner {
     return this.#receptions.size;
   }
 
+  /** The same, one by one. */
+  get receptions(): Iterable<Reception> {
+    return this.#receptions;
+  }
+
   get steerings(): ReadonlyMap<string, Steering> {
     return this.#steerings;
   }

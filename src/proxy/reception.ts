@@ -16,7 +16,7 @@ import type { Route } from "../routing/target.ts";
 import type { CancelKeys } from "./cancel.ts";
 import { Client } from "./client.ts";
 import { type ClientFacts, ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
-import type { ClientOptions, ClientOwner, ClientSession } from "./client-session.ts";
+import type { ClientContext, ClientOwner, ClientSession } from "./client-session.ts";
 import type { Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
 import { Welcome } from "./welcome.ts";
@@ -32,10 +32,10 @@ export interface ReceptionContext {
   readonly listener: string;
   readonly login: ClientLoginOptions;
   readonly loginTimeoutMs: number;
-  readonly client: Omit<ClientOptions, "readsIntent">;
+  readonly client: Pick<ClientContext, "poolMode" | "queryWaitTimeoutMs" | "clientIdleTimeoutMs">;
 }
 
-export interface ReceptionOwner extends ClientOwner<Client> {
+export interface ReceptionOwner extends ClientOwner {
   /** The connection has become a client. `revoke` takes its cancel key back. */
   receptionDone(reception: Reception, client: Client, pid: number): void;
   /** The connection is gone, or going, before it became one. */
@@ -71,6 +71,10 @@ export class Reception implements ClientLoginSink {
     return this.#address;
   }
 
+  get listener(): string {
+    return this.#context.listener;
+  }
+
   /** Ends it with an error. */
   refused(error: ProxyError): void {
     if (this.#over) return;
@@ -81,11 +85,9 @@ export class Reception implements ClientLoginSink {
   }
 
   authenticated(facts: ClientFacts, farewell: MessageWriter, rest: Buffer): void {
-    if (rest.length > 0) {
-      this.refused(new ProxyError("protocol_violation", "received data before the login was complete"));
-      return;
-    }
     this.#transport.write(farewell.finish());
+    // Whatever comes early, its end included, is for the client to read.
+    this.#transport.pause();
     const { clock, steering, balance, route, client } = this.#context;
     const session: ClientSession = {
       group: steering.group(facts.database, facts.user),
@@ -94,7 +96,7 @@ export class Reception implements ClientLoginSink {
       target: sessionTarget(route, facts.settings),
     };
     this.#welcome = new Welcome(clock, steering, session, client.queryWaitTimeoutMs, {
-      welcome: (parameters) => this.#become(facts, session, parameters),
+      welcome: (parameters) => this.#become(facts, session, parameters, rest),
       refused: (error) => this.refused(error),
     });
     this.#deadline.cancel();
@@ -118,9 +120,10 @@ export class Reception implements ClientLoginSink {
     if (!this.#over) this.#finish(null);
   }
 
-  #become(facts: ClientFacts, session: ClientSession, parameters: ReadonlyMap<string, string>): void {
+  #become(facts: ClientFacts, session: ClientSession, parameters: ReadonlyMap<string, string>, rest: Buffer): void {
     this.#over = true;
     const { clock, steering, traffic, cancels, listener, route } = this.#context;
+    traffic.logins += 1;
     const identity = {
       id: this.#id,
       address: this.#address,
@@ -128,12 +131,21 @@ export class Reception implements ClientLoginSink {
       database: facts.database,
       listener,
     };
-    const options = { ...this.#context.client, readsIntent: route === "auto" };
-    const client = new Client(clock, this.#transport, steering, traffic, this.#owner, identity, options, session);
+    const context = {
+      clock,
+      steering,
+      traffic,
+      owner: this.#owner,
+      readsIntent: route === "auto",
+      ...this.#context.client,
+    };
+    const client = new Client(context, this.#transport, identity, session);
     const { pid, key } = cancels.issue(client);
     this.#owner.receptionDone(this, client, pid);
     const writer = readyWriter(parameters, pid, key);
     this.#transport.write(writer.finish());
+    this.#transport.resume();
+    if (rest.length > 0) this.#transport.deliver(rest, 0, rest.length);
   }
 
   #finish(error: ProxyError | null): void {
@@ -141,6 +153,10 @@ export class Reception implements ClientLoginSink {
     this.#login.stop();
     this.#deadline.cancel();
     this.#welcome?.abandon();
+    if (error !== null) {
+      this.#context.traffic.loginFailures += 1;
+      this.#context.traffic.countError(error.code);
+    }
     this.#owner.receptionFailed(this, error);
   }
 

@@ -5,13 +5,15 @@ import type { ScramDerivations } from "../auth/scram.ts";
 import type { Secret } from "../auth/secret.ts";
 import type { ServerTls } from "../auth/tls-options.ts";
 import type { Clock } from "../core/clock.ts";
+import { GROUPS_MAX } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
 import type { Millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import type { LeaderState, Member, MemberName, Topology } from "../discovery/topology.ts";
 import type { Pool, PoolIdentity, PoolOptions, Waiter } from "../pool/pool.ts";
-import { Pools } from "../pool/pools.ts";
+import { Pools, type PoolTotals } from "../pool/pools.ts";
 import type { Server } from "../pool/server.ts";
+import { followsClient } from "../pool/settings.ts";
 import type { Balance } from "../routing/balance.ts";
 import { type Decision, route } from "../routing/route.ts";
 import type { Target } from "../routing/target.ts";
@@ -34,6 +36,8 @@ export interface Group {
   readonly reads: Map<MemberName, Pool>;
   /** Parameters to report at login, by target and settings; least recently used first. */
   readonly welcomes: Map<string, ReadonlyMap<string, string>>;
+  /** What the last server login reported: when it changes, the welcomes are no longer true. */
+  reported: string;
 }
 
 export interface SteeringOptions {
@@ -62,8 +66,10 @@ export class Steering {
     this.#logger = logger;
     this.#options = options;
     this.#pools = new Pools(clock, logger, options.pool, {
-      loggedIn: (pool, _parameters, inRecovery) =>
-        feed.report(pool.identity.endpoint.member, { kind: "login", inRecovery }),
+      loggedIn: (pool, parameters, inRecovery) => {
+        this.#noteReported(pool.identity, parameters);
+        feed.report(pool.identity.endpoint.member, { kind: "login", inRecovery });
+      },
       failed: (pool, reason) => feed.report(pool.identity.endpoint.member, { kind: "failed", reason }),
     });
     this.#unsubscribe = feed.subscribe((now, before) => this.#follow(now, before));
@@ -82,6 +88,11 @@ export class Steering {
     return this.#pools.all();
   }
 
+  /** What happened to servers since the start, pools that are gone included. */
+  serverTotals(): readonly PoolTotals[] {
+    return this.#pools.totals();
+  }
+
   /** Settings for logins and pools that are made from now on. */
   reconfigure(options: SteeringOptions): void {
     this.#options = options;
@@ -92,10 +103,28 @@ export class Steering {
     const key = JSON.stringify([database, user]);
     let group = this.#groups.get(key);
     if (group === undefined) {
-      group = { database, user, write: null, reads: new Map(), welcomes: new Map() };
+      if (this.#groups.size >= GROUPS_MAX) this.#forgetUnusedGroups();
+      group = { database, user, write: null, reads: new Map(), welcomes: new Map(), reported: "" };
       this.#groups.set(key, group);
     }
     return group;
+  }
+
+  /** A group without a living pool is made again when it is needed. */
+  #forgetUnusedGroups(): void {
+    for (const [key, { write, reads }] of this.#groups) {
+      const pools = [write, ...reads.values()];
+      if (pools.every((pool) => pool === null || pool.fenced)) this.#groups.delete(key);
+    }
+  }
+
+  #noteReported({ database, user }: PoolIdentity, parameters: ReadonlyMap<string, string>): void {
+    const group = this.group(database, user);
+    const reported = JSON.stringify(
+      [...parameters].filter(([name]) => followsClient(name) || name === "server_version"),
+    );
+    if (reported !== group.reported) group.welcomes.clear();
+    group.reported = reported;
   }
 
   /** A server now; or null: the seeker waits, or was refused within the call. */

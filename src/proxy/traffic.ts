@@ -4,6 +4,9 @@ import type { ErrorCode } from "../core/errors.ts";
 
 export class Traffic {
   clientsAccepted = 0;
+  /** Connections that became clients, and those that were refused before. */
+  logins = 0;
+  loginFailures = 0;
   /** Transactions (or statements outside of one) that ended with a release or, in session mode, in state idle. */
   transactions = 0;
   /** Waits for a server that took place, and their total, ms. */

@@ -51,9 +51,12 @@ export class Welcome implements Seeker {
 
   /** Answers now where the answer is known, otherwise asks a server. */
   begin(): void {
-    const known = this.group.welcomes.get(this.#key);
-    if (known === undefined) this.#seek();
-    else this.#finish(known);
+    const { welcomes } = this.group;
+    const known = welcomes.get(this.#key);
+    if (known === undefined) return this.#seek();
+    welcomes.delete(this.#key);
+    welcomes.set(this.#key, known);
+    this.#finish(known);
   }
 
   /** The client is gone. */
