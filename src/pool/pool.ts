@@ -247,8 +247,8 @@ export class Pool implements ServerOwner {
   #admit(server: Server, inRecovery: boolean | null): void {
     this.#observer.loggedIn(this, server.parameters, inRecovery);
     if (this.identity.purpose === "write" && inRecovery !== false) {
-      this.#discard(server, "server is in recovery");
       this.#retryLater();
+      this.#discard(server, "server is in recovery");
       return;
     }
     this.#backoff.reset();

@@ -342,6 +342,8 @@ export class Server implements FrameSink, TransportSink {
   #parameterStatus(buffer: Buffer, start: number, end: number): void {
     const { name, value } = decodeParameterStatus(buffer, start + HEADER_BYTES, end);
     this.parameters.set(name, value);
+    // A rollback of our own undoes what a client has set.
+    if (this.#state.kind === "tested" && this.settings.has(name)) this.settings = this.settings.with(name, value);
     if (this.#state.kind !== "active" || this.exchange.own) return;
     if (followsClient(name)) this.settings = this.settings.with(name, value);
     if (this.#state.holder.parameterChanged(name, value)) this.#state.holder.reply(buffer, start, end);

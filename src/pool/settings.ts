@@ -45,6 +45,10 @@ export class SettingsSet {
     return new SettingsSet(new Map(this.#entries).set(key, { name, value }));
   }
 
+  has(name: string): boolean {
+    return this.#entries.has(name.toLowerCase());
+  }
+
   equals(other: SettingsSet): boolean {
     return this === other || this.key === other.key;
   }

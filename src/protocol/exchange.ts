@@ -95,6 +95,7 @@ export class Exchange {
     else if (type === Backend.CopyInResponse || type === Backend.CopyBothResponse) this.#beginCopyIn();
     else if (ends(entry & TYPE, type)) this.#pop();
     else if (type === Backend.ReadyForQuery) return UNEXPECTED;
+    this.#dropStrayCopyEnds();
     return verdict;
   }
 

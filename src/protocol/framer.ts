@@ -57,6 +57,19 @@ export class Framer {
     this.#collected = null;
   }
 
+  /** Takes back what was read of a header that is not complete, or was stopped; null when there is nothing. */
+  takeCarry(): Buffer | null {
+    if (this.#carried === 0) return null;
+    const carried = Buffer.from(this.#carry.subarray(0, this.#carried));
+    this.#carried = 0;
+    return carried;
+  }
+
+  /** Whether a complete header was stopped, and is kept. */
+  get stoppedInCarry(): boolean {
+    return this.#carried === HEADER_BYTES;
+  }
+
   /** Begins a new stream. */
   reset(): void {
     this.#carried = 0;

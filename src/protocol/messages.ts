@@ -1,7 +1,7 @@
 // The messages that a router itself has to send, and the few that it has to read, beyond startup.
 
 import type { ProxyError } from "../core/errors.ts";
-import { Backend, Frontend } from "./constants.ts";
+import { Backend, Frontend, PROTOCOL_3_0 } from "./constants.ts";
 import { BodyReader } from "./reader.ts";
 import { MessageWriter } from "./writer.ts";
 
@@ -41,7 +41,7 @@ export function backendKeyData(pid: number, key: Buffer, writer = new MessageWri
 
 /** NegotiateProtocolVersion: we speak 3.0 and know none of these extensions. */
 export function negotiateProtocolVersion(extensions: readonly string[], writer: MessageWriter): MessageWriter {
-  writer.message(Backend.NegotiateProtocolVersion).int32(0).int32(extensions.length);
+  writer.message(Backend.NegotiateProtocolVersion).int32(PROTOCOL_3_0).int32(extensions.length);
   for (const name of extensions) writer.string(name, "latin1");
   return writer;
 }

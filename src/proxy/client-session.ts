@@ -1,10 +1,12 @@
 // What a client is from its login on: who, under which rules, sharing what with whom.
 
-import type { Clock } from "../core/clock.ts";
+import type { Clock, Timer } from "../core/clock.ts";
+import type { Server } from "../pool/server.ts";
 import type { SettingsSet } from "../pool/settings.ts";
 import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
 import type { Client } from "./client.ts";
+import type { FailedTransaction } from "./failed-transaction.ts";
 import type { Group, Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
 
@@ -34,6 +36,14 @@ export interface ClientContext {
   /** Whether a statement's first words may choose the target. */
   readonly readsIntent: boolean;
 }
+
+/** A client is in exactly one of these. */
+export type ClientState =
+  | { readonly kind: "idle" }
+  | { readonly kind: "waiting"; readonly deadline: Timer }
+  | { readonly kind: "active"; readonly server: Server }
+  | { readonly kind: "failed"; readonly transaction: FailedTransaction }
+  | { readonly kind: "closed" };
 
 /** What its login settled. */
 export interface ClientSession {

@@ -3,7 +3,6 @@
 // open. While it waits its socket is paused and nothing more is read.
 
 import { assert } from "../core/assert.ts";
-import type { Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
 import { LINGER_MS } from "../core/limits.ts";
 import { type Millis, millis } from "../core/units.ts";
@@ -17,19 +16,12 @@ import { MessageWriter } from "../protocol/writer.ts";
 import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
 import { ClientReader, type ReaderHost } from "./client-reader.ts";
-import type { ClientContext, ClientIdentity, ClientSession } from "./client-session.ts";
+import type { ClientContext, ClientIdentity, ClientSession, ClientState } from "./client-session.ts";
 import { FailedTransaction } from "./failed-transaction.ts";
 import { type Aftermath, aftermath, answerOwed } from "./failover.ts";
 import type { Group, Seeker } from "./steering.ts";
 
-type State =
-  | { readonly kind: "idle" }
-  | { readonly kind: "waiting"; readonly deadline: Timer }
-  | { readonly kind: "active"; readonly server: Server }
-  | { readonly kind: "failed"; readonly transaction: FailedTransaction }
-  | { readonly kind: "closed" };
-
-const idle: State = { kind: "idle" };
+const idle: ClientState = { kind: "idle" };
 
 export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   readonly identity: ClientIdentity;
@@ -42,7 +34,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   readonly #transport: Transport;
   readonly #reader: ClientReader;
   #settings: SettingsSet;
-  #state: State = idle;
+  #state: ClientState = idle;
   /** Why it keeps its server between transactions; null when it does not. */
   #pinned: string | null = null;
   #replied = false;
@@ -67,7 +59,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     transport.attach(this);
   }
 
-  get state(): State["kind"] {
+  get state(): ClientState["kind"] {
     return this.#state.kind;
   }
 
@@ -236,7 +228,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     if (this.#ended) this.#leaveIfDone();
   }
 
-  /** The lease outlives transactions. */
   get #keepsServer(): boolean {
     return this.#context.poolMode === "session" || this.#pinned !== null;
   }
@@ -263,8 +254,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     this.#context.steering.leave(this);
     const error = new ProxyError("query_canceled", "canceling statement due to user request");
     this.#context.traffic.countError(error.code);
-    this.#state = { kind: "failed", transaction: new FailedTransaction(error, false, false) };
-    this.#advance();
+    this.#standIn(new FailedTransaction(error, false, false));
   }
 
   // The server is gone
@@ -273,12 +263,11 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     const state = this.#state;
     if (state.kind !== "active") return;
     const { server } = state;
-    const purpose = this.pool?.identity.purpose ?? "write";
     const answer = aftermath({
       cause,
       member: server.endpoint.member,
       keepsServer: this.#keepsServer,
-      purpose,
+      replica: this.#context.steering.isReplica(server),
       status: server.status,
       quiet: server.exchange.empty,
       midReply: server.midReply,
@@ -299,6 +288,9 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
         this.#resends += 1;
         this.#reader.intake.putBack(answer.flight);
         return this.#advance();
+      case "stand_in":
+        this.#reader.intake.putBack(answer.flight);
+        return this.#standIn(new FailedTransaction(null, false, true));
       case "fail_statement":
       case "fail_transaction":
         return this.#fail(answer, server);
@@ -322,16 +314,20 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     const writer = new MessageWriter();
     const owed = answerOwed(server.exchange, answer.error, inTransaction, writer);
     this.#send(writer);
-    const transaction = new FailedTransaction(owed.told ? null : answer.error, owed.openBatch, inTransaction);
-    if (inTransaction || owed.openBatch) this.#state = { kind: "failed", transaction };
+    if (!inTransaction && !owed.openBatch) return this.#advance();
+    this.#standIn(new FailedTransaction(owed.told ? null : answer.error, owed.openBatch, inTransaction));
+  }
+
+  /** idle or waiting → failed. */
+  #standIn(transaction: FailedTransaction): void {
+    this.#state = { kind: "failed", transaction };
     this.#advance();
   }
 
   answerFailed(type: number, body: Buffer | null): void {
-    const state = this.#state;
-    if (state.kind !== "failed") return;
+    if (this.#state.kind !== "failed") return;
     const writer = new MessageWriter();
-    const over = state.transaction.answer(type, body, writer);
+    const over = this.#state.transaction.answer(type, body, writer);
     this.#send(writer);
     if (!over) return;
     this.#state = idle;

@@ -8,9 +8,9 @@ import { TransactionStatus } from "../protocol/constants.ts";
 import type { Exchange } from "../protocol/exchange.ts";
 import { errorResponse, readyForQuery } from "../protocol/messages.ts";
 import type { MessageWriter } from "../protocol/writer.ts";
-import { mayCommit, opensTransaction } from "../routing/intent.ts";
+import { endsTransaction, mayCommit, mayEnd, opensTransaction } from "../routing/intent.ts";
 import { inFailedTransaction } from "./failed-transaction.ts";
-import { loneQuery } from "./flight.ts";
+import { flightTexts, loneQuery } from "./flight.ts";
 
 /** What is known at the moment of the loss. */
 export interface LossView {
@@ -18,7 +18,8 @@ export interface LossView {
   readonly member: string;
   /** The lease outlives transactions: session mode, or pinned. */
   readonly keepsServer: boolean;
-  readonly purpose: "write" | "read";
+  /** The server was a replica: nothing that it ran can have written. */
+  readonly replica: boolean;
   /** Transaction status at the last ReadyForQuery. */
   readonly status: number;
   /** Nothing was owed. */
@@ -38,6 +39,8 @@ export interface LossView {
 export type Aftermath =
   /** Unseen: what is in flight goes to another server. */
   | { readonly kind: "rerun"; readonly flight: Buffer }
+  /** The transaction has failed, as the client knows or wants: what is in flight is answered in the server's place. */
+  | { readonly kind: "stand_in"; readonly flight: Buffer }
   /** The statement fails, the session lives on, outside a transaction. */
   | { readonly kind: "fail_statement"; readonly error: ProxyError }
   /** The transaction fails, the session lives on; the error is given now or to the next statement. */
@@ -55,18 +58,24 @@ export function aftermath(view: LossView): Aftermath {
   const { cause } = view;
   if (cause.kind === "fatal" && !memberIsGoing(cause)) return { kind: "close_with", message: cause.message };
   if (view.quiet) return view.status === TransactionStatus.Idle ? terminated(view) : transactionLost(view);
-  if (view.status === TransactionStatus.Failed) return transactionLost(view);
-  if (view.status === TransactionStatus.InTransaction) {
-    return commitInFlight(view) ? outcomeUnknown(view) : transactionLost(view);
-  }
-  return view.purpose === "read" ? readLost(view) : writeLost(view);
+  if (view.status !== TransactionStatus.Idle) return inTransactionLost(view);
+  return view.replica ? readLost(view) : writeLost(view);
 }
 
-function commitInFlight(view: LossView): boolean {
-  if (view.flight === null) return true;
-  // A statement prepared earlier can be a COMMIT without its text being in flight.
-  if (view.keepsServer && loneQuery(view.flight) === null) return true;
-  return mayCommit(view.flight.toString("latin1"));
+/** With something in flight inside a transaction, failed or not. */
+function inTransactionLost(view: LossView): Aftermath {
+  const { flight } = view;
+  if (flight === null) return outcomeUnknown(view);
+  const lone = loneQuery(flight);
+  const failed = view.status === TransactionStatus.Failed;
+  if (!view.replied && lone !== null && endsTransaction(lone) && (failed || !mayCommit(lone))) {
+    // Rolled back either way.
+    return view.keepsServer ? terminated(view) : { kind: "stand_in", flight };
+  }
+  const { texts, unknown } = flightTexts(flight);
+  // What ends the transaction may be followed by what is outside of it.
+  if (unknown || texts.some(mayEnd)) return outcomeUnknown(view);
+  return transactionLost(view);
 }
 
 function readLost(view: LossView): Aftermath {

@@ -29,10 +29,12 @@ export class Intake {
       return;
     }
     const stopped = this.#framer.push(buffer, start, end);
+    // What the framer keeps of a header comes behind what was put back, and before the rest.
+    if (this.holding || this.#framer.stoppedInCarry) this.#hold(this.#framer.takeCarry() ?? nothing);
     if (stopped < end) this.#hold(buffer.subarray(stopped, end));
   }
 
-  /** Reads on with what was held. Even when that is nothing: a header that was stopped halfway is judged anew. */
+  /** Reads on with what was held. */
   advance(): void {
     const held = this.#held ?? nothing;
     this.#held = null;

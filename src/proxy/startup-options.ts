@@ -16,11 +16,13 @@ export function parseStartupOptions(options: string): Map<string, string> {
     else throw invalid(word);
     const at = assignment.indexOf("=");
     if (at <= 0) throw invalid(assignment);
-    const name = word.startsWith("--") ? assignment.slice(0, at).replaceAll("-", "_") : assignment.slice(0, at);
-    settings.set(name, assignment.slice(at + 1));
+    settings.set(assignment.slice(0, at).replaceAll("-", "_"), assignment.slice(at + 1));
   }
   return settings;
 }
+
+/** What C's isspace() says of bytes: no letter of another encoding is cut. */
+const SPACE = " \t\n\v\f\r";
 
 /** Words are separated by spaces; a backslash takes the next character as it is. */
 function splitWords(options: string): string[] {
@@ -28,7 +30,7 @@ function splitWords(options: string): string[] {
   let word: string | null = null;
   for (let index = 0; index < options.length; index++) {
     const character = options.charAt(index);
-    if (/\s/.test(character)) {
+    if (SPACE.includes(character)) {
       if (word !== null) words.push(word);
       word = null;
     } else {

@@ -157,6 +157,15 @@ export class Steering {
     return decision.kind === "hold" ? decision.reason : "";
   }
 
+  /**
+   * Whether nothing that this server ran can have written: it said that it is in recovery, and its member has not been named
+   * leader since. Servers before 14 do not say it, and count as able to write.
+   */
+  isReplica(server: Server): boolean {
+    const { leader } = this.#feed.current();
+    return server.parameters.get("in_hot_standby") === "on" && leaderName(leader) !== server.endpoint.member;
+  }
+
   close(): void {
     this.#unsubscribe();
     this.#pools.close();

@@ -18,13 +18,13 @@ export function sessionTarget(route: Route, settings: ReadonlyMap<string, string
 
 const space = String.raw`(?:\s|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)`;
 const beginning = new RegExp(
-  `^${space}*(?:BEGIN(?:${space}+(?:WORK|TRANSACTION))?|START${space}+TRANSACTION)(?<modes>(?:${space}+[^;]*)?)(?:;${space}*)?$`,
+  `^${space}*(?:BEGIN(?:${space}+(?:WORK|TRANSACTION))?|START${space}+TRANSACTION)(?<modes>(?:\\s[A-Za-z\\s,]*)?)(?:;${space}*)?$`,
   "i",
 );
 
 /**
  * Whether `sql` is one statement that opens a transaction, and whether it says that this will be read-only. Null when it is
- * anything else, several statements included. The last mode that is named counts, as in PostgreSQL.
+ * anything else: several statements, or modes with comments between them. The last mode that is named counts, as in PostgreSQL.
  */
 export function opensTransaction(sql: string): { readonly readOnly: boolean | null } | null {
   const modes = beginning.exec(sql)?.groups?.["modes"];
@@ -33,9 +33,14 @@ export function opensTransaction(sql: string): { readonly readOnly: boolean | nu
   return { readOnly: named === undefined ? null : named.toUpperCase() === "ONLY" };
 }
 
-/** Whether `sql` may end a transaction other than by rolling it back: it names COMMIT, END or PREPARE TRANSACTION anywhere. */
+/** Whether `sql` may end a transaction with its effects kept: it names COMMIT, END or PREPARE TRANSACTION anywhere. */
 export function mayCommit(sql: string): boolean {
   return /\b(?:COMMIT|END|PREPARE)\b/i.test(sql);
+}
+
+/** Whether `sql` may end a transaction in any way, and so do something outside of it: it names such a statement anywhere. */
+export function mayEnd(sql: string): boolean {
+  return /\b(?:COMMIT|END|PREPARE|ROLLBACK|ABORT)\b/i.test(sql);
 }
 
 /** What `sql`, as a whole, does to a failed transaction: ends it, or nothing. ROLLBACK TO does not end it. */
