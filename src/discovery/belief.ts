@@ -92,7 +92,8 @@ export function leaderOf(state: EvidenceState, now: Millis): LeaderState {
   const { leadership, rules } = state;
   if (!state.answered) return { kind: "none", reason: state.source.reason };
   if (leadership === null) {
-    const reason = rules.kind === "static" ? "no member takes writes" : "nobody holds the leader key";
+    const unknown = state.claim.members.size === 0 ? "the source knows no member of this cluster" : null;
+    const reason = unknown ?? (rules.kind === "static" ? "no member takes writes" : "nobody holds the leader key");
     return { kind: "none", reason };
   }
   const { member, timeline, revision, sequence } = leadership;

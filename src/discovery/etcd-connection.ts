@@ -3,8 +3,10 @@
 // what stays dead after a compaction, skips events on a second drop and never closes the channels that it logs in on. Nothing
 // here retries; any doubt ends the connection, and etcd-source.ts opens another.
 
-import { rootCertificates } from "node:tls";
-import { type CallOptionsFactory, Etcd3, type IRangeResponse, type IWatchResponse } from "etcd3";
+import { isIP } from "node:net";
+import { checkServerIdentity, type PeerCertificate } from "node:tls";
+import { Channel, type ClientOptions, credentials, InterceptingCall, type Interceptor } from "@grpc/grpc-js";
+import { Etcd3, type IRangeResponse, type IWatchResponse } from "etcd3";
 import type { Clock } from "../core/clock.ts";
 import { millis } from "../core/units.ts";
 import type { KeyEntry } from "./patroni-keys.ts";
@@ -55,23 +57,17 @@ export interface WatchSink {
   onEnd(reason: string): void;
 }
 
-type CallOptions = Exclude<CallOptionsFactory, (...context: never[]) => unknown>;
-type Interceptor = NonNullable<CallOptions["interceptors"]>[number];
-
 /** Sets metadata on every call: the login's token, and the demand that the endpoint sees a leader of its own. */
 function metadataInterceptor(token: () => string | null): Interceptor {
-  return (options, nextCall) => {
-    const call = nextCall(options);
-    const start = call.start.bind(call);
-    call.start = (metadata, listener) => {
-      metadata.set("hasleader", "true");
-      const current = token();
-      if (current !== null) metadata.set("token", current);
-      start(metadata, listener);
-    };
-    // The interface is all that grpc uses; its class adds only private members.
-    return call as ReturnType<Interceptor>;
-  };
+  return (options, nextCall) =>
+    new InterceptingCall(nextCall(options), {
+      start: (metadata, listener, next) => {
+        metadata.set("hasleader", "true");
+        const current = token();
+        if (current !== null) metadata.set("token", current);
+        next(metadata, listener);
+      },
+    });
 }
 
 /** The first key behind all keys that start with `prefix`, as etcd wants a range's end. */
@@ -111,7 +107,6 @@ export class EtcdConnection {
     const interceptors = [metadataInterceptor(() => this.#token)];
     this.#client = new Etcd3({
       hosts: options.endpoint,
-      ...(options.tls === null ? {} : { credentials: tlsCredentials(options.tls) }),
       defaultCallOptions: ({ isStream }) =>
         isStream ? { interceptors } : { interceptors, deadline: clock.wall() + options.callTimeoutMs },
       grpcOptions: {
@@ -123,16 +118,17 @@ export class EtcdConnection {
         "grpc.initial_reconnect_backoff_ms": 100,
         "grpc.max_reconnect_backoff_ms": 1000,
         "grpc.enable_channelz": 0,
+        ...secureChannel(options),
       },
     });
   }
 
   /** Logs in where a user is configured. Rejects when that fails. */
   async login(): Promise<void> {
-    const { credentials } = this.#options;
-    if (credentials === null) return;
+    const account = this.#options.credentials;
+    if (account === null) return;
     const answer = await this.#bounded(
-      this.#client.auth.authenticate({ name: credentials.user, password: credentials.password }),
+      this.#client.auth.authenticate({ name: account.user, password: account.password }),
       "login",
     );
     this.#token = answer.token;
@@ -239,10 +235,25 @@ function cancelReason(response: IWatchResponse): string {
   return `watch cancelled by etcd: ${response.cancel_reason || "no reason given"}`;
 }
 
-function tlsCredentials(tls: EtcdTls): { rootCertificate: Buffer; privateKey?: Buffer; certChain?: Buffer } {
+/**
+ * How channels to an https endpoint are made. Not by the package: it has no way to verify a server by its address, for which TLS has
+ * no server name (and Node.js refuses one), and etcd is commonly reached by address.
+ */
+function secureChannel({ endpoint, tls }: EtcdConnectionOptions): Partial<ClientOptions> {
+  const { protocol, hostname } = new URL(endpoint);
+  if (protocol !== "https:") return {};
+  const address = hostname.replace(/^\[|\]$/g, "");
+  const pem = (text: string | null | undefined): Buffer | null => (text ? Buffer.from(text) : null);
+  const byAddress = isIP(address) !== 0;
+  const verify = byAddress
+    ? {
+        checkServerIdentity: (_name: string, certificate: PeerCertificate) => checkServerIdentity(address, certificate),
+      }
+    : {};
+  const secure = credentials.createSsl(pem(tls?.ca), pem(tls?.key), pem(tls?.cert), verify);
   return {
-    rootCertificate: Buffer.from(tls.ca ?? rootCertificates.join("\n")),
-    ...(tls.key === null ? {} : { privateKey: Buffer.from(tls.key) }),
-    ...(tls.cert === null ? {} : { certChain: Buffer.from(tls.cert) }),
+    // Something must stand in the place of the server's name; etcd has one certificate, whatever it is called.
+    ...(byAddress ? { "grpc.ssl_target_name_override": "etcd" } : {}),
+    channelFactoryOverride: (target, _credentials, channelOptions) => new Channel(target, secure, channelOptions),
   };
 }

@@ -3,6 +3,7 @@
 // `proofOfLifeMs` proves that the endpoint answers and has a quorum; because it brings the whole prefix, it also mends what a watch that
 // died silently would have hidden. Yields whole states, synchronously with what arrives.
 
+import { AssertionFailure } from "../core/assert.ts";
 import { Backoff } from "../core/backoff.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import type { Logger } from "../core/logger.ts";
@@ -109,6 +110,7 @@ export class EtcdSource {
     }
     this.#connection = connection;
     this.#establish(connection, endpoint).catch((error: unknown) => {
+      rethrowBug(error);
       this.#lost(connection, endpoint, describeError(error));
     });
   }
@@ -193,6 +195,7 @@ export class EtcdSource {
     this.#timer?.cancel();
     this.#timer = this.#clock.after(millis(this.#options.proofOfLifeMs ?? DEFAULT_PROOF_OF_LIFE_MS), () => {
       this.#prove(connection, endpoint).catch((error: unknown) => {
+        rethrowBug(error);
         this.#lost(connection, endpoint, `no proof of life: ${describeError(error)}`);
       });
     });
@@ -249,6 +252,11 @@ export class EtcdSource {
     this.#state = state;
     if (this.#running) this.#sink(state);
   }
+}
+
+/** The sink runs our own code: a failed assertion there is not a failure of etcd. */
+function rethrowBug(error: unknown): void {
+  if (error instanceof AssertionFailure) throw error;
 }
 
 function maxRevision(one: bigint, other: bigint): bigint {

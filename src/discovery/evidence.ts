@@ -15,10 +15,9 @@ import {
 } from "./evidence-state.ts";
 import type { MemberName } from "./topology.ts";
 
-export { gateTargets, leaderOf, topologyOf } from "./belief.ts";
+export { gateTargets, topologyOf } from "./belief.ts";
 export {
   type Evidence,
-  type EvidenceRules,
   type EvidenceState,
   initialState,
   type RestEvidence,
@@ -110,7 +109,7 @@ function stepSql(state: EvidenceState, evidence: Of<"sql">): EvidenceState {
   if (!answer.ok) {
     const failures = before.failures + 1;
     const accident = before.probe !== null && before.doubt === null && failures < FAILURES_TO_DOUBT;
-    const doubt: Doubt | null = accident ? before.doubt : { at, reason: answer.reason };
+    const doubt = accident ? before.doubt : doubted(before, at, answer.reason);
     return withMember(state, member, { failures, doubt });
   }
   const { inRecovery, timeline, position, streaming, systemIdentifier } = answer;
@@ -120,6 +119,11 @@ function stepSql(state: EvidenceState, evidence: Of<"sql">): EvidenceState {
   const pending: Sample | null = round !== null && inRecovery ? { round, position } : null;
   const unstreamedSince = streaming === false ? (before.unstreamedSince ?? at) : null;
   return adoptIdentifier(withMember(state, member, { probe, doubt, unstreamedSince, failures: 0, pending }), at);
+}
+
+/** A doubt stands since it first arose: a probe that started later settles it, however many connections go on failing meanwhile. */
+function doubted(before: MemberEvidence, at: Millis, reason: string): Doubt {
+  return { at: before.doubt?.at ?? at, reason };
 }
 
 /** Sources other than etcd do not tell the system identifier: it is the served leader's, or what all members agree on. */
@@ -199,7 +203,8 @@ function stepRest(state: EvidenceState, { member, at, answer }: Of<"rest">): Evi
 
 function stepConnection(state: EvidenceState, { member, at, answer }: Of<"connection">): EvidenceState {
   if (!state.claim.members.has(member)) return state;
-  const doubt = (reason: string): EvidenceState => withMember(state, member, { doubt: { at, reason } });
+  const before = state.members.get(member) ?? unseen;
+  const doubt = (reason: string): EvidenceState => withMember(state, member, { doubt: doubted(before, at, reason) });
   switch (answer.kind) {
     case "failed":
       return doubt(answer.reason);

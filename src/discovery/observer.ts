@@ -7,6 +7,7 @@ import type { Logger } from "../core/logger.ts";
 import { type Millis, millis } from "../core/units.ts";
 import { drainWindow } from "./belief.ts";
 import { describeChange, sameTopology } from "./change.ts";
+import type { MemberClaim } from "./claim.ts";
 import { type Evidence, type EvidenceState, gateTargets, initialState, step, topologyOf } from "./evidence.ts";
 import type { ConnectionEvidence, SqlEvidence, SqlProber, TopologyFeed } from "./feed.ts";
 import { type DiscoveryOptions, openSource, sourceKind } from "./options.ts";
@@ -29,7 +30,7 @@ const FRESHNESS_SLACK_MS = 500;
 
 /** A member's probes: one at a time. */
 interface Probing {
-  inFlight: boolean;
+  readonly address: string;
   /** A probe was asked for while one was under way. */
   again: boolean;
   timer: Timer | null;
@@ -45,6 +46,8 @@ export class ClusterObserver implements TopologyFeed {
   readonly #source: ClaimSource;
   readonly #listeners = new Set<Listener>();
   readonly #probing = new Map<MemberName, Probing>();
+  /** Members with a probe under way: outlives a member that vanishes and comes back meanwhile. */
+  readonly #inFlight = new Set<MemberName>();
   readonly #restAsked = new Set<MemberName>();
   /** Evidence that arrived while subscribers were being told of earlier evidence. */
   readonly #queue: Evidence[] = [];
@@ -155,10 +158,12 @@ export class ClusterObserver implements TopologyFeed {
   #arrange(): void {
     const now = this.#clock.now();
     const { members } = this.#state.claim;
-    for (const name of [...this.#probing.keys()]) if (!members.has(name)) this.#forget(name);
-    for (const name of members.keys()) {
+    for (const [name, { address }] of [...this.#probing]) {
+      if (addressOf(members.get(name)) !== address) this.#forget(name);
+    }
+    for (const [name, member] of members) {
       if (this.#probing.has(name)) continue;
-      this.#probing.set(name, { inFlight: false, again: false, timer: null, startedAt: now });
+      this.#probing.set(name, { address: addressOf(member), again: false, timer: null, startedAt: now });
       this.#probe(name, null);
     }
     for (const name of gateTargets(this.#state, now)) this.#probeGate(name);
@@ -192,7 +197,7 @@ export class ClusterObserver implements TopologyFeed {
 
   #probeGate(name: MemberName): void {
     const probing = this.#probing.get(name);
-    if (probing === undefined || probing.inFlight) return;
+    if (probing === undefined || this.#inFlight.has(name)) return;
     const interval = this.#urgent ? (this.#options.gateIntervalMs ?? DEFAULT_GATE_INTERVAL_MS) : IDLE_GATE_INTERVAL_MS;
     const { leadership } = this.#state;
     // A new holder of the key is asked at once.
@@ -208,13 +213,13 @@ export class ClusterObserver implements TopologyFeed {
     const probing = this.#probing.get(name);
     const member = this.#state.claim.members.get(name);
     if (!this.#running || probing === undefined || member === undefined) return;
-    if (probing.inFlight) {
+    if (this.#inFlight.has(name)) {
       if (round === null) probing.again = true;
       return;
     }
     probing.timer?.cancel();
     probing.timer = null;
-    probing.inFlight = true;
+    this.#inFlight.add(name);
     probing.again = false;
     probing.startedAt = this.#clock.now();
     const { startedAt } = probing;
@@ -231,8 +236,12 @@ export class ClusterObserver implements TopologyFeed {
     { name, round, startedAt }: { name: MemberName; round: number | null; startedAt: Millis },
     answer: SqlEvidence,
   ): void {
-    probing.inFlight = false;
-    if (this.#probing.get(name) !== probing) return;
+    this.#inFlight.delete(name);
+    if (this.#probing.get(name) !== probing) {
+      // It vanished, or moved, while it was asked: what is there now is asked anew.
+      this.#probe(name, null);
+      return;
+    }
     const firstFailure = !answer.ok && (this.#state.members.get(name)?.failures ?? 0) === 0;
     this.#take({ kind: "sql", at: this.#clock.now(), startedAt, member: name, round, answer });
     // One failure may be an accident: ask again at once, and believe the second.
@@ -257,6 +266,10 @@ export class ClusterObserver implements TopologyFeed {
     this.#probing.delete(name);
     this.#prober.forget(name);
   }
+}
+
+function addressOf(member: MemberClaim | undefined): string {
+  return member === undefined ? "" : `${member.host} ${member.port}`;
 }
 
 /** Longest wait of one timer: Node's own bound is 2^31 - 1 ms. */

@@ -13,7 +13,7 @@ import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import type { Transport } from "../protocol/transport.ts";
-import { type Endpoint, type LoginFacts, type LossCause, memberIsGoing, Server, type ServerOwner } from "./server.ts";
+import { type Endpoint, type LoginFacts, type LossCause, isShutdown, memberIsGoing, Server, type ServerOwner } from "./server.ts";
 import { type LoginFailure, ServerLogin } from "./server-login.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
@@ -260,7 +260,9 @@ export class Pool implements ServerOwner {
     const { endpoint, user, database } = this.identity;
     this.#logger.warn({ member: endpoint.member, user, database, reason: failure.reason }, "server login failed");
     if (failure.transient) {
-      this.#observer.failed(this, failure.reason);
+      // Too many connections, say, is no sign that the member is going.
+      const away = failure.kind === "unreachable" || isShutdown(failure.fields);
+      if (away) this.#observer.failed(this, failure.reason);
       this.#retryLater();
       return;
     }

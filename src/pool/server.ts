@@ -39,9 +39,12 @@ export type LossCause =
 /** SQLSTATEs of a server that was stopped, crashed or is starting. */
 const shutdownStates = new Set(["57P01", "57P02", "57P03"]);
 
+/** Whether an error says that the server as a whole does not serve now. */
+export const isShutdown = (fields: ErrorFields): boolean => shutdownStates.has(fields.sqlstate);
+
 /** Whether a loss says something about the member, not only about this connection. */
 export function memberIsGoing(cause: LossCause): boolean {
-  return cause.kind === "closed" || (cause.kind === "fatal" && shutdownStates.has(cause.fields.sqlstate));
+  return cause.kind === "closed" || (cause.kind === "fatal" && isShutdown(cause.fields));
 }
 
 /** Who holds the lease. All calls are synchronous, in the order of the stream. */

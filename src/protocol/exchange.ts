@@ -30,10 +30,17 @@ export class Exchange {
   #skipping = false;
   /** The server is in COPY IN and has not been told of its end. */
   #copyIn = false;
+  /** Extended requests were sent and no Sync behind them: what they began is open, even when all of them are answered. */
+  #unsynced = false;
 
-  /** Nothing owed, nothing half done. Only then may a ReadyForQuery be the end of a lease. */
+  /** Nothing owed, nothing half done: the connection is as its last ReadyForQuery said. */
   get empty(): boolean {
-    return this.#count === 0 && !this.#skipping && !this.#copyIn;
+    return this.#count === 0 && !this.#skipping && !this.#copyIn && !this.#unsynced;
+  }
+
+  /** Nothing will come unless more is sent. */
+  get stalled(): boolean {
+    return this.#count === 0 || this.#copyIn;
   }
 
   /** No more requests until some are answered. */
@@ -53,19 +60,26 @@ export class Exchange {
   /** Notes a frontend message of `type` that was, or is being, sent. */
   request(type: number): void {
     switch (type) {
-      case Frontend.Query:
-      case Frontend.FunctionCall:
       case Frontend.Parse:
       case Frontend.Bind:
       case Frontend.Describe:
       case Frontend.Execute:
       case Frontend.Close:
+        this.#unsynced = true;
         if (!this.#skipping) this.#append(type);
+        return;
+      case Frontend.Query:
+      case Frontend.FunctionCall:
+        if (this.#skipping) return;
+        // Ends what an extended batch began, as a Sync does.
+        this.#unsynced = false;
+        this.#append(type);
         return;
       case Frontend.Sync:
         // The server ignores a Sync while it copies in.
         if (this.#copyIn) return;
         this.#skipping = false;
+        this.#unsynced = false;
         this.#append(type);
         return;
       case Frontend.CopyDone:
@@ -116,10 +130,12 @@ export class Exchange {
         work = true;
       }
     }
+    const openBatch = work || this.#unsynced;
     this.#count = 0;
     this.#skipping = false;
     this.#copyIn = false;
-    return { openBatch: work };
+    this.#unsynced = false;
+    return { openBatch };
   }
 
   /** An error skips the rest of an extended batch, up to the Sync that ends it. */

@@ -107,7 +107,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   #leaveIfDone(): void {
     const state = this.#state;
     if (this.#reader.intake.holding || state.kind === "waiting") return;
-    if (state.kind === "active" && !state.server.exchange.empty) return;
+    if (state.kind === "active" && !state.server.exchange.stalled) return;
     this.#leave("client closed the connection");
   }
 
@@ -120,7 +120,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   /** What was asked before the goodbye is still carried out, as PostgreSQL does. */
   goodbye(): void {
     this.#ended = true;
-    if (this.#state.kind !== "active" || this.#state.server.exchange.empty) this.#leave("client said goodbye");
+    if (this.#state.kind !== "active" || this.#state.server.exchange.stalled) this.#leave("client said goodbye");
   }
 
   pin(cause: string): void {

@@ -1,5 +1,5 @@
-// pgsteer's answers to authentication requests, against a real PostgreSQL server; and PostgreSQL's own verifiers against
-// pgsteer's side of a login. Speaks just enough of the wire protocol for a login.
+// pgsteer's answers to authentication requests, against a real PostgreSQL server; and PostgreSQL's own verifiers
+// against pgsteer's side of a login. Speaks just enough of the wire protocol for a login.
 
 import { randomBytes } from "node:crypto";
 import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";

@@ -1,13 +1,16 @@
 import { execFile } from "node:child_process";
 import { rmSync } from "node:fs";
 import { connect, createServer, type Socket } from "node:net";
+import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/core/clock.ts";
 import { silentLogger } from "../../src/core/logger.ts";
 import { EtcdConnection } from "../../src/discovery/etcd-connection.ts";
 import { EtcdSource, type EtcdSourceOptions, type KeyState } from "../../src/discovery/etcd-source.ts";
+import { makeCertificates } from "../support/certificates.ts";
 import { Etcd } from "../support/etcd.ts";
+import { freePort } from "../support/ports.ts";
 import { ProcessGroup, temporaryServerDirectory } from "../support/processes.ts";
 import { waitFor } from "../support/time.ts";
 
@@ -19,15 +22,17 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-async function startEtcd(count = 1): Promise<Etcd> {
+function newGroup(): { readonly directory: string; readonly group: ProcessGroup } {
   const directory = temporaryServerDirectory("etcd");
   const group = new ProcessGroup(directory);
   cleanups.push(async () => {
     await group.close();
     rmSync(directory, { recursive: true, force: true });
   });
-  return Etcd.start(group, count);
+  return { directory, group };
 }
+
+const startEtcd = (count = 1): Promise<Etcd> => Etcd.start(newGroup().group, count);
 
 async function etcdctl(etcd: Etcd, ...words: readonly string[]): Promise<string> {
   const options = { env: { ...process.env, ETCDCTL_API: "3" } };
@@ -76,8 +81,13 @@ function follow(endpoints: readonly string[], options: Partial<EtcdSourceOptions
 
 const SOON = 15_000;
 
-const until = (seen: Observed, what: string, condition: (state: KeyState) => boolean): Promise<boolean> =>
-  waitFor(() => condition(seen.latest()), { timeoutMs: SOON, intervalMs: 10, what });
+async function until(seen: Observed, what: string, condition: (state: KeyState) => boolean): Promise<void> {
+  try {
+    await waitFor(() => condition(seen.latest()), { timeoutMs: SOON, intervalMs: 10, what });
+  } catch (cause) {
+    throw new Error(`${what}: the last state says "${seen.latest().reason}"`, { cause });
+  }
+}
 const connects = (seen: Observed) => until(seen, "the source connects", ({ connected }) => connected);
 const disconnects = (seen: Observed) => until(seen, "the source notices the loss", ({ connected }) => !connected);
 const shows = (seen: Observed, key: string, value: string | undefined) =>
@@ -334,5 +344,50 @@ describe("etcd source", () => {
       connection.watch(2n, sink).catch(reject);
     });
     expect(reason).toContain("compacted at 4");
+  });
+
+  test("speaks TLS with a client certificate, and refuses a server that it cannot verify", async () => {
+    const { directory, group } = newGroup();
+    const { client: pems } = await makeCertificates(directory);
+    const url = `https://127.0.0.1:${await freePort()}`;
+    const peer = `http://127.0.0.1:${await freePort()}`;
+    const path = (name: string): string => join(directory, name);
+    const elsewhere = url.replace("127.0.0.1", "127.0.0.2");
+    const listen = `${url},${elsewhere}`;
+    const words = ["--data-dir", path("data"), "--listen-client-urls", listen, "--advertise-client-urls", url];
+    words.push(
+      "--listen-peer-urls",
+      peer,
+      "--initial-advertise-peer-urls",
+      peer,
+      "--initial-cluster",
+      `default=${peer}`,
+    );
+    words.push("--cert-file", path("server.crt"), "--key-file", path("server.key"));
+    words.push("--trusted-ca-file", path("ca.crt"), "--client-cert-auth");
+    await group.start("etcd", words, { name: "etcd" });
+    const seen = follow([url], { tls: pems });
+    await connects(seen);
+    const secure = [
+      "--endpoints",
+      url,
+      "--cacert",
+      path("ca.crt"),
+      "--cert",
+      path("client.crt"),
+      "--key",
+      path("client.key"),
+    ];
+    await run("etcdctl", [...secure, "put", `${PREFIX}leader`, "node1"], { env: { ...process.env, ETCDCTL_API: "3" } });
+    await shows(seen, "leader", "node1");
+
+    const distrusts = follow([url], { tls: { ...pems, ca: null } });
+    await until(distrusts, "it was refused", ({ reason }) => reason.includes("certificate"));
+    // The certificate is for 127.0.0.1 alone.
+    const misled = follow([elsewhere], { tls: pems });
+    await until(misled, "it was refused", ({ reason }) => reason.includes("does not match certificate"));
+    const anonymous = follow([url], { tls: { ca: pems.ca, cert: null, key: null } });
+    await until(anonymous, "it has tried", ({ reason }) => reason.includes(url));
+    expect(anonymous.states.some(({ connected }) => connected)).toBe(false);
   });
 });

@@ -5,6 +5,7 @@ import { createInterface } from "node:readline";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { APPLICATION, type Cluster, PROBE, startCluster } from "../support/cluster.ts";
 import { recordLeadership } from "../support/leadership.ts";
+import { type PgsteerConfiguration, startPgsteer } from "../support/pgsteer.ts";
 import { temporaryServerDirectory } from "../support/processes.ts";
 import { processesOf } from "../support/procfs.ts";
 import { queryOnce } from "../support/sql.ts";
@@ -118,6 +119,23 @@ describe("the cluster harness", () => {
     cluster.thawEtcd();
     await cluster.waitHealthy();
     expect(await cluster.leader()).toBe(leader);
+  });
+
+  test("puts pgsteer in front, which takes writes to the leader and ends with its stop", async () => {
+    const leader = await cluster.requireLeader();
+    const pgsteer = await startPgsteer(cluster, { ready: "sql" });
+    const asked = "SELECT inet_server_port() AS port, pg_is_in_recovery() AS recovery";
+    const { rows } = await queryOnce(pgsteer.login("write"), asked);
+    expect(rows).toEqual([{ port: cluster.member(leader).port, recovery: false }]);
+    await pgsteer.stop();
+    expect(pgsteer.process.alive()).toBe(false);
+  });
+
+  test("says at once when pgsteer refuses its configuration", async () => {
+    const configure = (configuration: PgsteerConfiguration) => {
+      configuration.pool["no_such_setting"] = true;
+    };
+    await expect(startPgsteer(cluster, { name: "misconfigured", configure })).rejects.toThrow("no_such_setting");
   });
 
   test("leaves no process behind", async () => {

@@ -9,7 +9,7 @@ import { SUPERUSER } from "../support/patroni.ts";
 import { PgProber } from "../support/pg-prober.ts";
 import { waitFor } from "../support/time.ts";
 
-const SOON = 30_000;
+const SOON = 40_000;
 
 describe("a cluster observer on a real cluster", () => {
   let cluster: Cluster;
@@ -65,14 +65,10 @@ describe("a cluster observer on a real cluster", () => {
     return { observer, prober, told, until };
   }
 
+  const etcdSource = () =>
+    ({ kind: "etcd", endpoints: cluster.etcdEndpoints, scope: cluster.scope, credentials: null, tls: null }) as const;
   const sources: Readonly<Record<string, () => DiscoveryOptions["source"]>> = {
-    etcd: () => ({
-      kind: "etcd",
-      endpoints: cluster.etcdEndpoints,
-      scope: cluster.scope,
-      credentials: null,
-      tls: null,
-    }),
+    etcd: etcdSource,
     patroni: () => ({ kind: "patroni", urls: cluster.members.map(({ apiUrl }) => apiUrl) }),
     static: () => ({ kind: "static", hosts: cluster.members.map(({ host, port }) => ({ host, port })) }),
   };
@@ -97,7 +93,7 @@ describe("a cluster observer on a real cluster", () => {
       expect(seen.observer.current().members.get(leader)).toMatchObject({ role: "leader", readable: true });
     });
 
-    test(`follows a switchover from ${kind}`, async () => {
+    test(`follows a switchover from ${kind}`, { timeout: 60_000 }, async () => {
       const from = await cluster.requireLeader();
       const [to = ""] = await cluster.replicas();
       const seen = observe(source());
@@ -119,10 +115,10 @@ describe("a cluster observer on a real cluster", () => {
     });
   }
 
-  test("drains before it holds: the order of signals in a switchover by etcd", async () => {
+  test("drains before it holds: the order of signals in a switchover by etcd", { timeout: 60_000 }, async () => {
     const from = await cluster.requireLeader();
     const [to = ""] = await cluster.replicas();
-    const seen = observe((sources["etcd"] ?? (() => ({ kind: "static", hosts: [] }) as const))());
+    const seen = observe(etcdSource());
     await seen.until("the leader is known", ({ leader }) => leader.kind === "writable");
     await cluster.switchover(to);
     await seen.until("the candidate is served", ({ leader }) => brief(leader) === `writable ${to} 2`);
@@ -133,9 +129,11 @@ describe("a cluster observer on a real cluster", () => {
     expect(order.indexOf(`elected ${to} 2`)).toBeLessThan(order.indexOf(`writable ${to} 2`));
   });
 
-  test("holds while the leader's PostgreSQL restarts in place, and resumes by itself", async () => {
+  test("holds while the leader's PostgreSQL restarts in place, and resumes by itself", {
+    timeout: 60_000,
+  }, async () => {
     const leader = await cluster.requireLeader();
-    const seen = observe((sources["etcd"] ?? (() => ({ kind: "static", hosts: [] }) as const))());
+    const seen = observe(etcdSource());
     await seen.until("the leader is known", ({ leader: { kind } }) => kind === "writable");
     await cluster.killPostgres(leader);
     seen.observer.report(leader, { kind: "failed", reason: "terminated" });
@@ -143,9 +141,9 @@ describe("a cluster observer on a real cluster", () => {
     await seen.until("it is served again", ({ leader: state }) => brief(state).startsWith(`writable ${leader} `));
   });
 
-  test("keeps the leader while etcd is frozen and PostgreSQL confirms it", async () => {
+  test("keeps the leader while etcd is frozen and PostgreSQL confirms it", { timeout: 60_000 }, async () => {
     const leader = await cluster.requireLeader();
-    const seen = observe((sources["etcd"] ?? (() => ({ kind: "static", hosts: [] }) as const))());
+    const seen = observe(etcdSource());
     await seen.until("the leader is known", ({ leader: { kind } }) => kind === "writable");
     cluster.freezeEtcd();
     await seen.until("etcd is lost", ({ source }) => !source.connected);
@@ -154,13 +152,39 @@ describe("a cluster observer on a real cluster", () => {
     await seen.until("etcd is back", ({ source }) => source.connected);
   });
 
+  test("never serves a deposed leader whose PostgreSQL still takes writes", { timeout: 120_000 }, async () => {
+    const deposed = await cluster.requireLeader();
+    const seen = observe(etcdSource());
+    await seen.until("the leader is known", ({ leader: { kind } }) => kind === "writable");
+    cluster.freezePatroni(deposed);
+    try {
+      const other = ({ leader }: Topology) => leader.kind === "writable" && leader.member !== deposed;
+      await seen.until("another leader is served", other);
+      // Two members take writes now: exactly what must not matter.
+      const { rows } = await cluster.sql(deposed, "SELECT pg_is_in_recovery() AS recovery");
+      expect(rows).toEqual([{ recovery: false }]);
+      // Its member key ends with its lease; were it still there, it would not be readable.
+      expect(seen.observer.current().members.get(deposed)?.readable ?? false).toBe(false);
+    } finally {
+      cluster.thawPatroni(deposed);
+    }
+    await cluster.waitHealthy();
+    const successor = seen.told.findIndex((line) => line.startsWith("writable") && !line.includes(deposed));
+    const later = seen.told.slice(successor).filter((line) => line.startsWith(`writable ${deposed}`));
+    // A legitimate return would have been a leadership of its own on a newer timeline.
+    expect(later.filter((line) => line === `writable ${deposed} 1`)).toEqual([]);
+    const leader = await cluster.requireLeader();
+    await seen.until("the cluster's leader is served", (now) => brief(now.leader).startsWith(`writable ${leader} `));
+  });
+
   test("removes a member whose keys are gone, and forgets it", async () => {
     const [replica = ""] = await cluster.replicas();
-    const seen = observe((sources["etcd"] ?? (() => ({ kind: "static", hosts: [] }) as const))());
+    const seen = observe(etcdSource());
     await seen.until("three members", ({ members }) => members.size === 3);
     await cluster.stopMember(replica);
+    // Its key stands until its lease ends, twenty seconds later.
     await seen.until("two members", ({ members }) => members.size === 2);
     await cluster.startMember(replica);
     await seen.until("three members again", ({ members }) => members.get(replica)?.readable === true);
-  });
+  }, 90_000);
 });

@@ -50,11 +50,17 @@ export async function query(
   values: readonly unknown[] = [],
   timeoutMs = 5000,
 ): Promise<QueryResult<Row>> {
-  const timer = setTimeout(() => connection.destroy(), timeoutMs);
+  let late = false;
+  const timer = setTimeout(() => {
+    late = true;
+    connection.destroy();
+  }, timeoutMs);
   try {
     // Without values pg takes the simple protocol, which allows several statements at once.
     if (values.length === 0) return await connection.client.query<Row>(text);
     return await connection.client.query<Row>(text, [...values]);
+  } catch (cause) {
+    throw late ? new Error(`no answer within ${timeoutMs.toFixed(0)} ms`, { cause }) : cause;
   } finally {
     clearTimeout(timer);
   }

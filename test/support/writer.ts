@@ -79,7 +79,7 @@ export class Writer {
     return this.attempts.filter(({ outcome }) => outcome !== "ok");
   }
 
-  /** The longest gap that ended at or after `since`, also when it began earlier; null when no write was acknowledged since. */
+  /** The longest gap that ended after `since`, also when it began earlier; null when no write was acknowledged since. */
   gap(since = 0): Gap | null {
     let longest: Gap | null = null;
     let last: Attempt | null = null;
@@ -90,7 +90,7 @@ export class Writer {
         continue;
       }
       const ms = last === null ? -1 : attempt.end - last.end;
-      if (last !== null && attempt.end >= since && ms > (longest?.ms ?? 0)) {
+      if (last !== null && attempt.end > since && ms > (longest?.ms ?? 0)) {
         longest = { ms, from: last.end, to: attempt.end, failures };
       }
       last = attempt;

@@ -255,6 +255,15 @@ describe("the leader's PostgreSQL", () => {
     expect(cluster.brief).toBe("elected a 1");
   });
 
+  test("connections that go on failing do not keep a probe from settling the first doubt", () => {
+    const cluster = steady().report("a", { kind: "failed", reason: "reset" }).wait(1);
+    const started = cluster.now;
+    cluster.wait(1).report("a", { kind: "failed", reason: "reset again" });
+    expect(cluster.reason).toBe("a: reset again");
+    cluster.wait(1).probe("a", { inRecovery: false }, { startedAt: started });
+    expect(cluster.brief).toBe("writable a 1");
+  });
+
   test("a write that was refused as read-only, or a login in recovery, ends writability until a probe", () => {
     expect(steady().report("a", { kind: "read_only" }).brief).toBe("elected a 1");
     expect(steady().report("a", { kind: "login", inRecovery: true }).brief).toBe("elected a 1");

@@ -1,8 +1,13 @@
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type ServerResponse } from "node:http";
+import { createServer as createSecureServer } from "node:https";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../../src/core/clock.ts";
 import { millis } from "../../../src/core/units.ts";
 import { decodeCluster, PatroniRest, type PatroniRestOptions } from "../../../src/discovery/patroni-rest.ts";
+import { makeCertificates } from "../../support/certificates.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -40,9 +45,12 @@ const cluster3 = {
 const moment = { now: millis(5000), wall: Date.parse("2026-11-20T12:00:00Z") };
 
 async function serve(answer: (path: string, response: ServerResponse, authorization: string) => void): Promise<string> {
-  const server: Server = createServer((request, response) =>
-    answer(request.url ?? "", response, request.headers.authorization ?? ""),
+  return listen(
+    createServer((request, response) => answer(request.url ?? "", response, request.headers.authorization ?? "")),
   );
+}
+
+async function listen(server: Server): Promise<string> {
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   cleanups.push(() => {
     server.closeAllConnections();
@@ -123,5 +131,25 @@ describe("a member's REST API", () => {
       response.write(Buffer.alloc(600_000, " "));
     });
     expect(await client().cluster(base)).toMatchObject({ ok: false, reason: expect.stringContaining("longer than") });
+  });
+
+  test("is asked over TLS with a client certificate, and not when it cannot be verified", async () => {
+    const directory = mkdtempSync(join(tmpdir(), "rest-tls-"));
+    cleanups.push(() => rmSync(directory, { recursive: true, force: true }));
+    const { client: pems, server } = await makeCertificates(directory);
+    const listener = createSecureServer(
+      { ...server, requestCert: true, rejectUnauthorized: true },
+      (_request, response) => response.end(JSON.stringify(cluster3)),
+    );
+    const base = (await listen(listener)).replace("http:", "https:");
+    expect(await client({ tls: pems }).cluster(base)).toMatchObject({ ok: true });
+    const misled = base.replace("127.0.0.1", "localhost");
+    for (const [tls, url] of [
+      [null, base],
+      [{ ...pems, cert: null, key: null }, base],
+      [pems, misled],
+    ] as const) {
+      expect(await client({ tls }).cluster(url)).toMatchObject({ ok: false });
+    }
   });
 });

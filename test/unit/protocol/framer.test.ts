@@ -1,0 +1,231 @@
+// The framer against a model: whatever the verdicts and wherever the stream is cut, the same messages in the same order and
+// the same bytes.
+
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { MESSAGE_BYTES_MAX } from "../../../src/core/limits.ts";
+import { DROP, Framer, type FrameSink, PASS, STOP, type Verdict, WHOLE } from "../../../src/protocol/framer.ts";
+
+interface Message {
+  readonly type: number;
+  readonly body: Buffer;
+  readonly verdict: typeof PASS | typeof WHOLE | typeof DROP;
+  /** How often its header is answered STOP before its verdict. */
+  readonly stops: number;
+}
+
+const encode = ({ type, body }: Message): Buffer => {
+  const header = Buffer.alloc(5);
+  header[0] = type;
+  header.writeInt32BE(body.length + 4, 1);
+  return Buffer.concat([header, body]);
+};
+
+/** Notes what the framer says, one line per header and per message; the bytes of a passing one are joined. */
+class Recorder implements FrameSink {
+  readonly lines: string[] = [];
+  readonly headers: string[] = [];
+  readonly #messages: readonly Message[];
+  #next = 0;
+  #stopped = 0;
+  #passing: Buffer[] = [];
+
+  constructor(messages: readonly Message[]) {
+    this.#messages = messages;
+  }
+
+  header(type: number, length: number): Verdict {
+    this.#endPass();
+    const message = this.#messages[this.#next];
+    if (message === undefined) throw new Error("more headers than messages");
+    if (this.#stopped < message.stops) {
+      this.#stopped += 1;
+      return STOP;
+    }
+    this.headers.push(`${type} ${length}`);
+    this.#stopped = 0;
+    this.#next += 1;
+    return message.verdict;
+  }
+
+  pass(buffer: Buffer, start: number, end: number): void {
+    expect(end).toBeGreaterThan(start);
+    this.#passing.push(Buffer.from(buffer.subarray(start, end)));
+  }
+
+  whole(type: number, buffer: Buffer, start: number, end: number): void {
+    this.#endPass();
+    this.lines.push(`whole ${type} ${buffer.toString("hex", start, end)}`);
+  }
+
+  malformed(type: number, length: number): void {
+    this.lines.push(`malformed ${type} ${length}`);
+  }
+
+  finish(): string[] {
+    this.#endPass();
+    return this.lines;
+  }
+
+  #endPass(): void {
+    if (this.#passing.length > 0) this.lines.push(`pass ${Buffer.concat(this.#passing).toString("hex")}`);
+    this.#passing = [];
+  }
+}
+
+function expected(messages: readonly Message[]): string[] {
+  return messages.flatMap((message) => {
+    const hex = encode(message).toString("hex");
+    if (message.verdict === DROP) return [];
+    return [message.verdict === PASS ? `pass ${hex}` : `whole ${message.type} ${hex}`];
+  });
+}
+
+/** Pushes `pieces`; after a STOP pushes what was left over, together with what comes next, as an owner does. */
+function run(messages: readonly Message[], pieces: readonly Buffer[]): { recorder: Recorder; framer: Framer } {
+  const recorder = new Recorder(messages);
+  const framer = new Framer(recorder);
+  let held: Buffer = Buffer.alloc(0);
+  for (const piece of pieces) {
+    const chunk = Buffer.concat([Buffer.from("pad"), held, piece, Buffer.from("pad")]);
+    const end = chunk.length - 3;
+    const stopped = framer.push(chunk, 3, end);
+    expect(stopped).toBeLessThanOrEqual(end);
+    held = Buffer.from(chunk.subarray(stopped, end));
+    // Nobody may look at it later.
+    chunk.fill(0xee);
+  }
+  const asked = messages.reduce((sum, { stops }) => sum + stops, 0);
+  for (let again = 0; again <= asked; again += 1) {
+    held = Buffer.from(held.subarray(framer.push(held, 0, held.length)));
+  }
+  expect(held.length).toBe(0);
+  return { recorder, framer };
+}
+
+const message: fc.Arbitrary<Message> = fc.record({
+  type: fc.integer({ min: 0, max: 255 }),
+  body: fc
+    .oneof(
+      { weight: 3, arbitrary: fc.uint8Array({ maxLength: 4 }) },
+      { weight: 2, arbitrary: fc.uint8Array({ maxLength: 40 }) },
+    )
+    .map((bytes) => Buffer.from(bytes)),
+  verdict: fc.constantFrom(PASS, WHOLE, DROP),
+  stops: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.integer({ min: 1, max: 2 }) }),
+});
+
+const cutAt = (stream: Buffer, cuts: readonly number[]): Buffer[] => {
+  const places = [0, ...cuts.map((cut) => cut % (stream.length + 1)), stream.length].toSorted((a, b) => a - b);
+  return places.slice(1).map((place, index) => stream.subarray(places[index], place));
+};
+
+describe("Framer", () => {
+  test("says the same of a stream wherever it is cut and however often it is stopped", () => {
+    fc.assert(
+      fc.property(fc.array(message, { maxLength: 12 }), fc.array(fc.nat(), { maxLength: 12 }), (messages, cuts) => {
+        const stream = Buffer.concat(messages.map(encode));
+        const { recorder, framer } = run(messages, cutAt(stream, cuts));
+        expect(recorder.finish()).toEqual(expected(messages));
+        expect(recorder.headers).toEqual(messages.map(({ type, body }) => `${type} ${body.length + 4}`));
+        expect(framer.atBoundary).toBe(true);
+      }),
+      { numRuns: 2_000, seed: 1 },
+    );
+  });
+
+  test("says the same when it is cut at every byte in turn, and when it comes byte by byte", () => {
+    fc.assert(
+      fc.property(fc.array(message, { minLength: 1, maxLength: 5 }), (messages) => {
+        const stream = Buffer.concat(messages.map(encode));
+        for (let cut = 0; cut <= stream.length; cut += 1) {
+          const { recorder } = run(messages, cutAt(stream, [cut]));
+          expect(recorder.finish()).toEqual(expected(messages));
+        }
+        const { recorder } = run(
+          messages,
+          [...stream].map((byte) => Buffer.of(byte)),
+        );
+        expect(recorder.finish()).toEqual(expected(messages));
+      }),
+      { numRuns: 60, seed: 2 },
+    );
+  });
+
+  test("stands between messages only there", () => {
+    const framer = new Framer(new Recorder([{ type: 81, body: Buffer.from("x"), verdict: PASS, stops: 0 }]));
+    const stream = encode({ type: 81, body: Buffer.from("x"), verdict: PASS, stops: 0 });
+    const seen = [...stream].map((byte) => {
+      framer.push(Buffer.of(byte), 0, 1);
+      return framer.atBoundary;
+    });
+    expect(seen).toEqual([false, false, false, false, false, true]);
+  });
+
+  test.each([3, 0, -1, -2_147_483_648, MESSAGE_BYTES_MAX + 1, 2_147_483_647])(
+    "refuses the length %i before anything is allocated, whole or cut, and reads no further",
+    (length) => {
+      const header = Buffer.alloc(5, "Q");
+      header.writeInt32BE(length, 1);
+      for (let cut = 0; cut <= 5; cut += 1) {
+        const recorder = new Recorder([]);
+        const framer = new Framer(recorder);
+        framer.push(header, 0, cut);
+        const rest = Buffer.concat([header.subarray(cut), Buffer.from("SELECT")]);
+        // A header that is complete in the first push is refused there.
+        if (cut < 5) expect(framer.push(rest, 0, rest.length)).toBe(rest.length);
+        expect(recorder.finish()).toEqual([`malformed 81 ${length}`]);
+      }
+    },
+  );
+
+  test("takes the longest length and says nothing of its body before it comes", () => {
+    const recorder = new Recorder([{ type: 100, body: Buffer.alloc(0), verdict: PASS, stops: 0 }]);
+    const header = Buffer.alloc(5, "d");
+    header.writeInt32BE(MESSAGE_BYTES_MAX, 1);
+    new Framer(recorder).push(header, 0, 5);
+    expect(recorder.headers).toEqual([`100 ${MESSAGE_BYTES_MAX}`]);
+  });
+
+  test.each([
+    ["passing", PASS, ["pass 5100000008617a"]],
+    ["collected", WHOLE, []],
+  ] as const)("drops the rest of a message that is %s, and no more than that", (_name, verdict, before) => {
+    const messages: Message[] = [
+      { type: 81, body: Buffer.from("azby"), verdict, stops: 0 },
+      { type: 83, body: Buffer.from("after"), verdict: WHOLE, stops: 0 },
+    ];
+    const stream = Buffer.concat(messages.map(encode));
+    const recorder = new Recorder(messages);
+    const framer = new Framer(recorder);
+    framer.push(stream, 0, 7);
+    framer.dropRest();
+    framer.push(stream, 7, stream.length);
+    expect(recorder.finish()).toEqual([...before, `whole 83 ${stream.toString("hex", 9)}`]);
+  });
+
+  test("asks about a message whose header was cut when the rest was dropped: it had not begun", () => {
+    const messages: Message[] = [{ type: 81, body: Buffer.from("abc"), verdict: WHOLE, stops: 0 }];
+    const stream = Buffer.concat(messages.map(encode));
+    const recorder = new Recorder(messages);
+    const framer = new Framer(recorder);
+    framer.push(stream, 0, 3);
+    framer.dropRest();
+    framer.push(stream, 3, stream.length);
+    expect(recorder.finish()).toEqual(expected(messages));
+  });
+
+  test("begins a new stream after a reset, wherever the old one stood", () => {
+    const messages: Message[] = [{ type: 81, body: Buffer.from("abc"), verdict: WHOLE, stops: 0 }];
+    const stream = Buffer.concat(messages.map(encode));
+    for (let cut = 1; cut < stream.length; cut += 1) {
+      const recorder = new Recorder([...messages, ...messages]);
+      const framer = new Framer(recorder);
+      framer.push(stream, 0, cut);
+      framer.reset();
+      expect(framer.atBoundary).toBe(true);
+      framer.push(stream, 0, stream.length);
+      expect(recorder.finish()).toEqual(expected(messages));
+    }
+  });
+});
