@@ -33,10 +33,3 @@ export const systemClock: Clock = {
     return { cancel: () => clearInterval(timer) };
   },
 };
-
-/** Resolves after `delay`. */
-export function sleep(clock: Clock, delay: Millis): Promise<void> {
-  return new Promise((resolve) => {
-    clock.after(delay, resolve);
-  });
-}

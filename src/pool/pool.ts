@@ -13,7 +13,15 @@ import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import type { Transport } from "../protocol/transport.ts";
-import { type Endpoint, type LoginFacts, type LossCause, isShutdown, memberIsGoing, Server, type ServerOwner } from "./server.ts";
+import {
+  type Endpoint,
+  isShutdown,
+  type LoginFacts,
+  type LossCause,
+  memberIsGoing,
+  Server,
+  type ServerOwner,
+} from "./server.ts";
 import { type LoginFailure, ServerLogin } from "./server-login.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
