@@ -154,10 +154,14 @@ export class Exchange {
     const head = this.#at(0);
     const rest: number[] = [];
     let copying = true;
+    let ignored = false;
     for (let index = 1; index < this.#count; index++) {
       const entry = this.#at(index);
       const type = entry & TYPE;
-      if (copying && type === Frontend.Sync) continue;
+      if (copying && type === Frontend.Sync) {
+        ignored = true;
+        continue;
+      }
       if (copying && (type === Frontend.CopyDone || type === Frontend.CopyFail)) copying = false;
       else rest.push(entry);
     }
@@ -165,6 +169,9 @@ export class Exchange {
     this.#append(head);
     for (const entry of rest) this.#append(entry);
     this.#copyIn = copying;
+    // The batch has lost its end, unless another one follows the copy.
+    const ended = rest.some((entry) => (entry & TYPE) === Frontend.Sync || (entry & TYPE) === Frontend.Query);
+    if (ignored && (head & TYPE) !== Frontend.Query) this.#unsynced = !ended;
   }
 
   /** CopyDone and CopyFail outside a copy are read and ignored by the server: they are owed nothing. */

@@ -44,19 +44,31 @@ export interface FlightTexts {
 /** Reads a flight. A last message that is not complete counts with what there is of it. */
 export function flightTexts(flight: Buffer): FlightTexts {
   const texts: string[] = [];
-  let parsed = false;
+  const statements = new Set<string>();
+  const portals = new Set<string>();
   let unknown = false;
-  for (let at = 0; at < flight.length; ) {
+  for (let at = 0; at + HEADER_BYTES <= flight.length; ) {
     const type = flight[at];
-    const next = at + HEADER_BYTES <= flight.length ? at + 1 + flight.readInt32BE(at + 1) : flight.length;
-    if (type === Frontend.Query || type === Frontend.Parse)
-      texts.push(flight.toString("latin1", at + HEADER_BYTES, next));
-    if (type === Frontend.Parse) parsed = true;
-    const runs = type === Frontend.Bind || type === Frontend.Execute || type === Frontend.FunctionCall;
-    if (runs && !parsed) unknown = true;
-    at = next;
+    const body = flight.subarray(at + HEADER_BYTES, at + 1 + flight.readInt32BE(at + 1));
+    if (type === Frontend.Query || type === Frontend.Parse) texts.push(body.toString("latin1"));
+    const [first, second] = names(body);
+    if (type === Frontend.Parse) statements.add(first);
+    else if (type === Frontend.Bind && statements.has(second)) portals.add(first);
+    else if (type === Frontend.Bind || (type === Frontend.Execute && !portals.has(first))) unknown = true;
+    if (type === Frontend.FunctionCall) unknown = true;
+    at += 1 + flight.readInt32BE(at + 1);
   }
   return { texts, unknown };
+}
+
+/** The first two strings of a body, as far as they go. */
+function names(body: Buffer): readonly [string, string] {
+  const first = body.indexOf(0);
+  const second = first < 0 ? -1 : body.indexOf(0, first + 1);
+  return [
+    body.toString("latin1", 0, Math.max(0, first)),
+    body.toString("latin1", first + 1, Math.max(first + 1, second)),
+  ];
 }
 
 /** The text of a flight that is exactly one simple query; null for anything else. */
