@@ -93,7 +93,7 @@ export function leaderOf(state: EvidenceState, now: Millis): LeaderState {
   if (!state.answered) return { kind: "none", reason: state.source.reason };
   if (leadership === null) {
     const unknown = state.claim.members.size === 0 ? "the source knows no member of this cluster" : null;
-    const reason = unknown ?? (rules.kind === "static" ? "no member takes writes" : "nobody holds the leader key");
+    const reason = unknown ?? (rules.kind === "static" ? whyNobody(state, now) : "nobody holds the leader key");
     return { kind: "none", reason };
   }
   const { member, timeline, revision, sequence } = leadership;
@@ -115,6 +115,16 @@ export function leaderOf(state: EvidenceState, now: Millis): LeaderState {
   return window !== null && window.from <= now && now < window.until
     ? { kind: "draining", member, epoch, reason: "a switchover was asked for" }
     : { kind: "writable", member, epoch };
+}
+
+/** Why no member of a static list is the leader: each one's own reason, where it has one. */
+function whyNobody(state: EvidenceState, now: Millis): string {
+  const nobody: LeaderState = { kind: "none", reason: "" };
+  const reasons = [...state.claim.members.values()]
+    .map((claim) => [claim.name, whyNotReadable(state, claim, nobody, now)] as const)
+    .filter(([, reason]) => reason !== "")
+    .map(([name, reason]) => `${name}: ${reason}`);
+  return reasons.length === 0 ? "no member takes writes" : `no member takes writes (${reasons.join("; ")})`;
 }
 
 /** Members whose next answer can make a leader writable: they are probed at the gate's rhythm. */

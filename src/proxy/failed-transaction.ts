@@ -7,7 +7,7 @@ import { Backend, Frontend, TransactionStatus } from "../protocol/constants.ts";
 import { commandComplete, errorResponse, readyForQuery } from "../protocol/messages.ts";
 import { BodyReader } from "../protocol/reader.ts";
 import type { MessageWriter } from "../protocol/writer.ts";
-import { endsTransaction, mayCommit } from "../routing/intent.ts";
+import { endsTransaction, isEmpty, mayCommit } from "../routing/intent.ts";
 
 /** Messages whose text is looked at; a longer one ends no transaction. */
 export const TEXT_BYTES_MAX = 8_192;
@@ -17,8 +17,8 @@ export class FailedTransaction {
   #untold: ProxyError | null;
   /** An error was given inside an extended batch: everything up to its Sync is skipped. */
   #skipping: boolean;
-  /** The statement that was parsed ends the transaction, and how. */
-  #parsed: "rollback" | "commit" | null = null;
+  /** What the statement that was parsed does: end the transaction, and how, or nothing; null where it may not be run. */
+  #parsed: "rollback" | "commit" | "nothing" | null = null;
   #over = false;
 
   /**
@@ -66,6 +66,7 @@ export class FailedTransaction {
   #query(body: Buffer | null, writer: MessageWriter): void {
     const sql = body === null ? "" : new BodyReader(body, 0, body.length).string("latin1");
     if (endsTransaction(sql)) this.#end(mayCommit(sql) ? "commit" : "rollback", writer);
+    else if (body !== null && this.#untold === null && isEmpty(sql)) writer.message(Backend.EmptyQueryResponse);
     else this.#refuse(writer);
     readyForQuery(this.#over ? TransactionStatus.Idle : TransactionStatus.Failed, writer);
   }
@@ -76,13 +77,14 @@ export class FailedTransaction {
       return;
     }
     if (type === Frontend.Parse) this.#parse(body);
-    if (this.#parsed === null) {
+    const runs = type === Frontend.Bind || type === Frontend.Execute;
+    if (this.#parsed === null || (this.#parsed === "nothing" && runs)) {
       this.#refuse(writer);
       this.#skipping = true;
     } else if (type === Frontend.Parse) writer.message(Backend.ParseComplete);
     else if (type === Frontend.Bind) writer.message(Backend.BindComplete);
     else if (type === Frontend.Describe) this.#describe(body, writer);
-    else this.#execute(this.#parsed, writer);
+    else this.#execute(this.#parsed === "commit" ? "commit" : "rollback", writer);
   }
 
   #parse(body: Buffer | null): void {
@@ -92,6 +94,7 @@ export class FailedTransaction {
     reader.string("latin1");
     const sql = reader.string("latin1");
     if (endsTransaction(sql)) this.#parsed = mayCommit(sql) ? "commit" : "rollback";
+    else if (this.#untold === null && isEmpty(sql)) this.#parsed = "nothing";
   }
 
   #describe(body: Buffer | null, writer: MessageWriter): void {

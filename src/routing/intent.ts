@@ -16,7 +16,7 @@ export function sessionTarget(route: Route, settings: ReadonlyMap<string, string
   return "primary";
 }
 
-const space = String.raw`(?:\s|--[^\n]*(?:\n|$)|/\*(?:[^*]|\*(?!/))*\*/)`;
+const space = String.raw`(?:\s|--[^\n\r]*(?:[\n\r]|$)|/\*(?:[^*]|\*(?!/))*\*/)`;
 const beginning = new RegExp(
   `^${space}*(?:BEGIN(?:${space}+(?:WORK|TRANSACTION))?|START${space}+TRANSACTION)(?<modes>(?:\\s[A-Za-z\\s,]*)?)(?:;${space}*)?$`,
   "i",
@@ -42,6 +42,11 @@ export function mayCommit(sql: string): boolean {
 export function mayEnd(sql: string): boolean {
   return /\b(?:COMMIT|END|PREPARE|ROLLBACK|ABORT)\b/i.test(sql);
 }
+
+const nothing = new RegExp(`^(?:${space}|;)*$`);
+
+/** Whether `sql` has no statement in it: drivers and pools ping so. */
+export const isEmpty = (sql: string): boolean => nothing.test(sql);
 
 /** What `sql`, as a whole, does to a failed transaction: ends it, or nothing. ROLLBACK TO does not end it. */
 export function endsTransaction(sql: string): boolean {
