@@ -10,15 +10,20 @@ import { type ClusterObserver, type DiscoveryOptions, observeCluster } from "../
 import { DataPlane, type DataPlaneOptions } from "../proxy/data-plane.ts";
 import { PoolProber } from "../proxy/prober.ts";
 
-/** A running pgsteer's parts. */
-export interface Router {
-  readonly dataPlane: DataPlane;
+/** What watches the clusters. */
+export interface Observers {
+  /** By cluster. */
   readonly observers: ReadonlyMap<string, ClusterObserver>;
   close(): Promise<void>;
 }
 
-/** Builds everything; opens and connects nothing yet but the first probes. */
-export function composeRouter(clock: Clock, logger: Logger, config: Config): Router {
+/** A running pgsteer's parts. */
+export interface Router extends Observers {
+  readonly dataPlane: DataPlane;
+}
+
+/** One observer per cluster, not yet started. */
+export function composeObservers(clock: Clock, logger: Logger, config: Config): Observers {
   const derivations = new ScramDerivations();
   const observers = new Map<string, ClusterObserver>();
   const probers: PoolProber[] = [];
@@ -29,14 +34,23 @@ export function composeRouter(clock: Clock, logger: Logger, config: Config): Rou
     probers.push(prober);
     observers.set(cluster.name, observeCluster(clock, logger, prober, discoveryOptions(cluster)));
   }
+  const close = async (): Promise<void> => {
+    for (const observer of observers.values()) await observer.close();
+    for (const prober of probers) prober.close();
+  };
+  return { observers, close };
+}
+
+/** Builds everything; opens and connects nothing yet. */
+export function composeRouter(clock: Clock, logger: Logger, config: Config): Router {
+  const { observers, close } = composeObservers(clock, logger, config);
   const dataPlane = new DataPlane(clock, logger, observers, dataPlaneOptions(config));
   return {
     dataPlane,
     observers,
-    close: async () => {
+    close: () => {
       dataPlane.close();
-      for (const observer of observers.values()) await observer.close();
-      for (const prober of probers) prober.close();
+      return close();
     },
   };
 }

@@ -1,31 +1,114 @@
 #!/usr/bin/env node
-// The command line: what pgsteer can be told to do.
+// The command line: what pgsteer can be told to do. Each command loads its own part of the program, so that `status`, which scripts
+// call often, does not pay for the router.
 
-import { readFileSync } from "node:fs";
-import { Command } from "commander";
-import type { LoadedConfig } from "../config/config.ts";
-import { configFromUrls } from "../config/from-urls.ts";
-import { loadConfig } from "../config/load.ts";
-import { runRouter } from "./run.ts";
+import { Command, CommanderError } from "commander";
+import { readBuild } from "./build.ts";
+import { EXIT } from "./exit-codes.ts";
 
-function load(file: string | undefined, urls: readonly string[]): LoadedConfig {
-  if (file === undefined) return configFromUrls(urls);
-  return loadConfig(readFileSync(file, "utf8"), file, (name) => readFileSync(name, "utf8"), process.env);
-}
+const DEFAULT_URL = "http://127.0.0.1:7000";
 
-const program = new Command("pgsteer");
+const build = readBuild();
+const program = new Command("pgsteer")
+  .description("Routes PostgreSQL connections to the member that Patroni says, and pools them.")
+  .version(build.version, "-V, --version", "print the version")
+  .showHelpAfterError("(pgsteer --help says what there is)")
+  .exitOverride();
+
 program
   .command("run")
-  .option("-c, --config <file>")
-  .argument("[urls...]")
-  .action(async (urls: string[], options: { config?: string }) => {
-    const loaded = load(options.config, urls);
+  .description("run the router until SIGTERM")
+  .usage("-c FILE | postgres://user:password@host:port/database …")
+  .argument("[urls...]", "servers of a cluster without Patroni, in place of a configuration file")
+  .option("-c, --config <file>", "configuration file")
+  .addHelpText(
+    "after",
+    `
+Signals:
+  SIGHUP           read the configuration file again
+  SIGTERM, SIGINT  let transactions finish (at most drain_timeout), then stop; a second one stops at once
+
+Exit codes:
+  ${EXIT.ok}   stopped by a signal
+  ${EXIT.failed}   cannot listen on an address
+  ${EXIT.usage}  wrong command line
+  ${EXIT.internal}  internal error; the log has it
+  ${EXIT.configuration}  the configuration cannot be used`,
+  )
+  .action(async (urls: string[], { config: file }: { config?: string }) => {
+    if (file === undefined && urls.length === 0) usageError("name a configuration file with -c, or the servers' URLs");
+    if (file !== undefined && urls.length > 0) usageError("give a configuration file or URLs, not both");
+    const { loadConfiguration, printProblems } = await import("./configuration.ts");
+    const load = () => loadConfiguration(file ?? null, urls);
+    const loaded = load();
     if (!loaded.ok) {
-      for (const problem of loaded.problems) console.error(problem);
-      process.exitCode = 2;
+      printProblems(file ?? null, loaded.problems);
+      process.exitCode = EXIT.configuration;
       return;
     }
-    process.exitCode = await runRouter(loaded.config, () => null);
-    process.exit();
+    const { createLogger } = await import("./log.ts");
+    const { runRouter } = await import("./run.ts");
+    const { config, warnings } = loaded;
+    const options = { config, warnings, file: file ?? null, build, reread: load };
+    process.exitCode = await runRouter(createLogger(config.log), options);
   });
-await program.parseAsync();
+
+program
+  .command("check")
+  .description("say whether a configuration file can be used")
+  .requiredOption("-c, --config <file>", "configuration file")
+  .option("--connect", "also connect to etcd, Patroni and each member, and say what was found", false)
+  .addHelpText(
+    "after",
+    `
+Exit codes:
+  ${EXIT.ok}   it can be used (warnings may have been printed); with --connect, everything answers
+  ${EXIT.failed}   it has problems, or something does not answer
+  ${EXIT.usage}  wrong command line`,
+  )
+  .action(async ({ config, connect }: { config: string; connect: boolean }) => {
+    const { checkConfiguration } = await import("./check.ts");
+    process.exitCode = await checkConfiguration(config, connect);
+  });
+
+program
+  .command("status")
+  .description("show what a running pgsteer believes and serves")
+  .option("-c, --config <file>", "configuration file of that pgsteer, to know its HTTP address")
+  .option("-u, --url <url>", `its HTTP address (default: ${DEFAULT_URL})`)
+  .option("--json", "print what /topology says", false)
+  .option("-w, --watch", "show it again every 2 seconds, until Ctrl-C", false)
+  .addHelpText(
+    "after",
+    `
+Exit codes:
+  ${EXIT.ok}   writes are served
+  ${EXIT.failed}   that pgsteer does not answer
+  ${EXIT.notWritable}   it answers, but a cluster has no leader that takes writes
+  ${EXIT.usage}  wrong command line`,
+  )
+  .action(async ({ config, url, json, watch }: { config?: string; url?: string; json: boolean; watch: boolean }) => {
+    if (config !== undefined && url !== undefined) usageError("give --config or --url, not both");
+    const { showStatus, urlFromFile } = await import("./status.ts");
+    const base = config === undefined ? (url ?? DEFAULT_URL) : urlFromFile(config);
+    if (typeof base !== "string") {
+      console.error(base.problem);
+      process.exitCode = EXIT.failed;
+      return;
+    }
+    if (!URL.canParse(base)) usageError(`"${base}" is not a URL; write http://host:port`);
+    process.exitCode = await showStatus({ url: base.replace(/\/+$/, ""), json, watch });
+  });
+
+function usageError(message: string): never {
+  return program.error(`error: ${message}`, { exitCode: EXIT.usage });
+}
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  if (!(error instanceof CommanderError)) throw error;
+  process.exitCode = error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+}
+// What keeps an event loop alive here is over: closed connections that linger.
+process.exit();

@@ -1,43 +1,213 @@
 // `pgsteer run`: starts the router and keeps it until a signal says otherwise. SIGHUP reloads, SIGTERM and SIGINT drain; a second
-// one ends it at once.
+// one ends it at once. The HTTP endpoints are the last to open and the last to close.
 
-import type { Config } from "../config/config.ts";
+import { AdminServer } from "../admin/http.ts";
+import type { Config, LoadedConfig } from "../config/config.ts";
 import { systemClock } from "../core/clock.ts";
-import type { Logger } from "../core/logger.ts";
-import { composeRouter, dataPlaneOptions } from "./compose.ts";
-import { createLogger } from "./log.ts";
+import { Metrics } from "../metrics/registry.ts";
+import { type Build, takeSnapshot } from "../metrics/snapshot.ts";
+import { composeRouter, dataPlaneOptions, type Router } from "./compose.ts";
+import { describeProblem } from "./configuration.ts";
+import { EXIT } from "./exit-codes.ts";
+import { describeListenError } from "./listen-error.ts";
+import type { ProcessLogger } from "./log.ts";
+import { planReload } from "./reload.ts";
+import { remindOfLostSources } from "./reminder.ts";
 
-/** Reads the configuration anew; null when it cannot be used, which has then been said. */
-export type Reread = (logger: Logger) => Config | null;
+/** What to run. */
+export interface RunOptions {
+  readonly config: Config;
+  readonly warnings: readonly string[];
+  /** Null when there is no file, which then cannot be reloaded either. */
+  readonly file: string | null;
+  readonly build: Build;
+  /** Reads the configuration anew. */
+  readonly reread: () => LoadedConfig;
+}
 
 /** Runs until a signal. Returns the process's exit code. */
-export async function runRouter(config: Config, reread: Reread): Promise<number> {
-  const logger = createLogger(config.log);
+export async function runRouter(logger: ProcessLogger, options: RunOptions): Promise<number> {
+  const { build, file, config } = options;
+  dieLoudly(logger);
+  // The clock's timers let a process end: this one ends when it says so.
+  const alive = setInterval(() => {}, 2 ** 30);
+  const stop = stopSignals();
+  // From the first moment on, for SIGHUP would otherwise end the process.
+  const hangup = { on: () => {} };
+  process.on("SIGHUP", () => hangup.on());
+  logger.info({ version: build.version, node: build.node, pid: process.pid, ...(file && { file }) }, "pgsteer starts");
+  for (const warning of options.warnings) logger.warn({}, warning);
+  const startedAt = systemClock.now();
   const router = composeRouter(systemClock, logger, config);
-  for (const observer of router.observers.values()) observer.start();
+  const snapshot = () => takeSnapshot(systemClock, router.dataPlane, build, startedAt);
+  const admin = await open(logger, router, config, () => {
+    const metrics = new Metrics(snapshot);
+    return { snapshot, scrape: () => metrics.scrape() };
+  });
+  if (admin === "failed") {
+    clearInterval(alive);
+    return EXIT.failed;
+  }
+  const reminder = remindOfLostSources(systemClock, logger, router.observers);
+  const running = new Reloader(logger, router, options);
+  hangup.on = () => running.reload();
+  logger.info({}, "pgsteer is running; SIGHUP reloads the configuration, SIGTERM stops");
+
+  await stop.next(logger, "stopping");
+  await drain(logger, router, running.config.pool.drainTimeoutMs, stop);
+  reminder.cancel();
+  admin?.close();
+  await router.close();
+  clearInterval(alive);
+  logger.info({}, "pgsteer has stopped");
+  return EXIT.ok;
+}
+
+/** A bug ends the process, with its stack in the log; going on could do harm that nobody sees. */
+function dieLoudly(logger: ProcessLogger): void {
+  process.on("uncaughtException", (error) => {
+    logger.fatal({ err: error }, "internal error: pgsteer ends");
+    process.exit(EXIT.internal);
+  });
+}
+
+interface StopSignals {
+  /** Resolves at the next SIGTERM or SIGINT, which is logged. */
+  next(logger: ProcessLogger, what: string): Promise<void>;
+}
+
+function stopSignals(): StopSignals {
+  const arrived: NodeJS.Signals[] = [];
+  let wake: (() => void) | null = null;
+  for (const name of ["SIGTERM", "SIGINT"] as const) {
+    process.on(name, () => {
+      arrived.push(name);
+      wake?.();
+    });
+  }
+  return {
+    next: async (logger, what) => {
+      if (arrived.length === 0) {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+      logger.info({ signal: arrived.shift() }, what);
+    },
+  };
+}
+
+/** Opens the listeners, starts to watch, then opens HTTP. `failed`, all closed again and said why, when an address cannot be had. */
+async function open(
+  logger: ProcessLogger,
+  router: Router,
+  config: Config,
+  sources: () => ConstructorParameters<typeof AdminServer>[1],
+): Promise<AdminServer | null | "failed"> {
+  const { http } = config;
   try {
     await router.dataPlane.start();
+    for (const observer of router.observers.values()) observer.start();
+    if (http === null) return null;
+    const admin = new AdminServer(logger, sources(), http);
+    await admin.open();
+    const url = `http://${http.address.includes(":") ? `[${http.address}]` : http.address}:${admin.port}`;
+    logger.info(
+      { address: http.address, port: admin.port, status: `pgsteer status --url ${url}` },
+      "http is listening",
+    );
+    return admin;
   } catch (error) {
-    logger.error({ reason: error instanceof Error ? error.message : String(error) }, "cannot listen");
+    const reason = describeListenError(error, config);
+    if (reason === null) throw error;
+    logger.fatal({}, reason);
     await router.close();
-    return 1;
+    return "failed";
   }
-  logger.info({ pid: process.pid }, "pgsteer is running");
-  process.on("SIGHUP", () => {
-    const next = reread(logger);
-    if (next !== null) void router.dataPlane.reload(dataPlaneOptions(next)).then(() => logger.info({}, "reloaded"));
-  });
-  const signal = await new Promise<string>((resolve) => {
-    process.once("SIGTERM", resolve);
-    process.once("SIGINT", resolve);
-  });
-  logger.info({ signal }, "draining");
-  const again = new Promise<void>((resolve) => {
-    process.once("SIGTERM", () => resolve());
-    process.once("SIGINT", () => resolve());
-  });
-  await Promise.race([router.dataPlane.drain(config.pool.drainTimeoutMs), again]);
-  await router.close();
-  logger.info({}, "stopped");
-  return 0;
+}
+
+/** Lets the clients finish, for a time or until the next signal. */
+async function drain(logger: ProcessLogger, router: Router, timeoutMs: number, stop: StopSignals): Promise<void> {
+  const { dataPlane } = router;
+  const clients = [...dataPlane.clients].length;
+  logger.info(
+    { clients, drain_timeout: `${timeoutMs / 1000}s` },
+    "draining: transactions may finish, new clients are refused",
+  );
+  const again = stop.next(logger, "stopping at once");
+  await Promise.race([dataPlane.drain(timeoutMs), again]);
+  const left = [...dataPlane.clients].length;
+  if (left > 0) logger.warn({ clients: left }, "clients are cut off in the middle of their work");
+}
+
+/** The configuration in force, and how it changes. */
+class Reloader {
+  config: Config;
+  readonly #logger: ProcessLogger;
+  readonly #router: Router;
+  readonly #options: RunOptions;
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(logger: ProcessLogger, router: Router, options: RunOptions) {
+    this.#logger = logger;
+    this.#router = router;
+    this.#options = options;
+    this.config = options.config;
+  }
+
+  /** One after the other, however fast the signals come. */
+  reload(): void {
+    this.#last = this.#last.then(() => this.#reload());
+  }
+
+  async #reload(): Promise<void> {
+    const { file, reread } = this.#options;
+    if (this.#router.dataPlane.draining) return;
+    if (file === null) return this.#logger.warn({}, "there is no configuration file to reload");
+    const loaded = reread();
+    if (!loaded.ok) {
+      for (const problem of loaded.problems) {
+        this.#logger.error({ remedy: problem.remedy }, describeProblem(file, problem));
+      }
+      return this.#logger.error({ problems: loaded.problems.length }, "not reloaded: the old configuration stays");
+    }
+    for (const warning of loaded.warnings) this.#logger.warn({}, warning);
+    const plan = planReload(this.config, loaded.config);
+    if (!plan.ok) {
+      for (const reason of plan.reasons) this.#logger.error({}, reason);
+      return this.#logger.error({}, "not reloaded: the old configuration stays");
+    }
+    for (const setting of plan.kept) {
+      this.#logger.warn(
+        { setting },
+        `${setting} cannot change while pgsteer runs: the old value stays until a restart`,
+      );
+    }
+    await this.#apply(plan.config);
+  }
+
+  async #apply(next: Config): Promise<void> {
+    const failure = await this.#give(next);
+    if (failure === null) {
+      this.config = next;
+      this.#logger.info({ file: this.#options.file }, "configuration reloaded");
+      return;
+    }
+    this.#logger.error({}, failure);
+    const worse = await this.#give(this.config);
+    if (worse === null) this.#logger.error({}, "not reloaded: the old configuration is in force again");
+    else this.#logger.error({}, `not reloaded, and an old listener could not be opened again: ${worse}`);
+  }
+
+  /** Why the data plane could not take the configuration; null when it has. */
+  async #give(config: Config): Promise<string | null> {
+    try {
+      await this.#router.dataPlane.reload(dataPlaneOptions(config));
+      return null;
+    } catch (error) {
+      const reason = describeListenError(error, config);
+      if (reason === null) throw error;
+      return reason;
+    }
+  }
 }

@@ -179,17 +179,21 @@ export class Pool implements ServerOwner {
   #clean(server: Server, sql: string, next: "transaction" | "session"): void {
     this.#tested.add(server);
     const deadline = this.#clock.after(millis(RESET_TIMEOUT_MS), () => this.#discard(server, "reset took too long"));
-    server.run(sql, this.#clock.now, (result) => {
-      deadline.cancel();
-      this.#tested.delete(server);
-      if (server.state === "closed") return;
-      if (!result.ok || server.status !== TransactionStatus.Idle) return this.#discard(server, "reset failed");
-      if (sql === this.#options.serverResetQuery) server.settingsReset();
-      if (next === "session" && this.#options.serverResetQuery !== "") {
-        return this.#clean(server, this.#options.serverResetQuery, "transaction");
-      }
-      this.#offer(server);
-    });
+    server.run(
+      sql,
+      () => this.#clock.now(),
+      (result) => {
+        deadline.cancel();
+        this.#tested.delete(server);
+        if (server.state === "closed") return;
+        if (!result.ok || server.status !== TransactionStatus.Idle) return this.#discard(server, "reset failed");
+        if (sql === this.#options.serverResetQuery) server.settingsReset();
+        if (next === "session" && this.#options.serverResetQuery !== "") {
+          return this.#clean(server, this.#options.serverResetQuery, "transaction");
+        }
+        this.#offer(server);
+      },
+    );
   }
 
   /** An idle server: to the oldest waiter, or to the others that are idle. */
@@ -244,11 +248,15 @@ export class Pool implements ServerOwner {
     if (reported !== undefined) return this.#admit(server, reported === "on");
     // Before PostgreSQL 14 nothing is reported: ask.
     this.#tested.add(server);
-    server.run("SELECT pg_catalog.pg_is_in_recovery()", this.#clock.now, (result) => {
-      this.#tested.delete(server);
-      if (server.state === "closed") return;
-      this.#admit(server, result.ok ? result.row?.[0] === "t" : null);
-    });
+    server.run(
+      "SELECT pg_catalog.pg_is_in_recovery()",
+      () => this.#clock.now(),
+      (result) => {
+        this.#tested.delete(server);
+        if (server.state === "closed") return;
+        this.#admit(server, result.ok ? result.row?.[0] === "t" : null);
+      },
+    );
   }
 
   /** The gate: a write connection to a server in recovery is none. */

@@ -59,10 +59,14 @@ export class ProbeConnection {
   }
 
   #run(server: Server, sql: string, finish: (answer: ProbeAnswer) => void): void {
-    server.run(sql, this.#clock.now, (result: OwnResult) => {
-      if (!result.ok) finish({ ok: false, reason: result.fields.message });
-      else finish(result.row === null ? { ok: false, reason: "no row" } : { ok: true, row: result.row });
-    });
+    server.run(
+      sql,
+      () => this.#clock.now(),
+      (result: OwnResult) => {
+        if (!result.ok) finish({ ok: false, reason: result.fields.message });
+        else finish(result.row === null ? { ok: false, reason: "no row" } : { ok: true, row: result.row });
+      },
+    );
   }
 
   #closed(server: Server): void {

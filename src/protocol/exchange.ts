@@ -32,10 +32,21 @@ export class Exchange {
   #copyIn = false;
   /** Extended requests were sent and no Sync behind them: what they began is open, even when all of them are answered. */
   #unsynced = false;
+  /** Syncs that the copying server was taken to have read and ignored. */
+  #ignoredSyncs = 0;
+  /** The copy failed, perhaps before the server had read those: then they are still answered. */
+  #mayAnswer = false;
+  /** Nobody can tell any more which Sync a ReadyForQuery answers: the connection is good for this client only. */
+  #uncertain = false;
 
   /** Nothing owed, nothing half done: the connection is as its last ReadyForQuery said. */
   get empty(): boolean {
-    return this.#count === 0 && !this.#skipping && !this.#copyIn && !this.#unsynced;
+    return this.#count === 0 && !this.#skipping && !this.#copyIn && !this.#unsynced && !this.#uncertain;
+  }
+
+  /** Never empty again: see `#uncertain`. */
+  get uncertain(): boolean {
+    return this.#uncertain;
   }
 
   /** Nothing will come unless more is sent. */
@@ -77,7 +88,11 @@ export class Exchange {
         return;
       case Frontend.Sync:
         // The server ignores a Sync while it copies in.
-        if (this.#copyIn) return;
+        if (this.#copyIn) {
+          this.#ignoredSyncs += 1;
+          return;
+        }
+        if (this.#mayAnswer) this.#uncertain = true;
         this.#skipping = false;
         this.#unsynced = false;
         this.#append(type);
@@ -102,13 +117,15 @@ export class Exchange {
       return type !== Backend.NotificationResponse && this.own ? SWALLOW : FORWARD;
     }
     this.#dropStrayCopyEnds();
-    if (this.#count === 0) return UNEXPECTED;
+    if (this.#count === 0) return this.#mayAnswer && type === Backend.ReadyForQuery ? this.#lateAnswer() : UNEXPECTED;
     const entry = this.#at(0);
     const verdict = (entry & OWN) === 0 ? FORWARD : SWALLOW;
     if (type === Backend.ErrorResponse) this.#error(entry & TYPE);
     else if (type === Backend.CopyInResponse || type === Backend.CopyBothResponse) this.#beginCopyIn();
-    else if (ends(entry & TYPE, type)) this.#pop();
-    else if (type === Backend.ReadyForQuery) return UNEXPECTED;
+    else if (ends(entry & TYPE, type)) {
+      this.#pop();
+      this.#ignoredSyncs = 0;
+    } else if (type === Backend.ReadyForQuery) return UNEXPECTED;
     this.#dropStrayCopyEnds();
     return verdict;
   }
@@ -135,7 +152,18 @@ export class Exchange {
     this.#skipping = false;
     this.#copyIn = false;
     this.#unsynced = false;
+    this.#ignoredSyncs = 0;
+    this.#mayAnswer = false;
+    this.#uncertain = false;
     return { openBatch };
+  }
+
+  /** A Sync that was sent before the copy failed is answered after all. */
+  #lateAnswer(): ReplyVerdict {
+    this.#skipping = false;
+    this.#unsynced = false;
+    this.#mayAnswer = this.#uncertain;
+    return FORWARD;
   }
 
   /** An error skips the rest of an extended batch, up to the Sync that ends it. */
@@ -144,6 +172,9 @@ export class Exchange {
     if (type === Frontend.Query || type === Frontend.FunctionCall || type === Frontend.Sync) return;
     while (this.#count > 0 && (this.#at(0) & TYPE) !== Frontend.Sync) this.#pop();
     this.#skipping = this.#count === 0;
+    this.#mayAnswer = this.#ignoredSyncs > 0;
+    this.#uncertain ||= this.#mayAnswer && this.#count > 0;
+    this.#ignoredSyncs = 0;
   }
 
   /**
@@ -154,12 +185,11 @@ export class Exchange {
     const head = this.#at(0);
     const rest: number[] = [];
     let copying = true;
-    let ignored = false;
     for (let index = 1; index < this.#count; index++) {
       const entry = this.#at(index);
       const type = entry & TYPE;
       if (copying && type === Frontend.Sync) {
-        ignored = true;
+        this.#ignoredSyncs += 1;
         continue;
       }
       if (copying && (type === Frontend.CopyDone || type === Frontend.CopyFail)) copying = false;
@@ -171,7 +201,7 @@ export class Exchange {
     this.#copyIn = copying;
     // The batch has lost its end, unless another one follows the copy.
     const ended = rest.some((entry) => (entry & TYPE) === Frontend.Sync || (entry & TYPE) === Frontend.Query);
-    if (ignored && (head & TYPE) !== Frontend.Query) this.#unsynced = !ended;
+    if (this.#ignoredSyncs > 0 && (head & TYPE) !== Frontend.Query) this.#unsynced = !ended;
   }
 
   /** CopyDone and CopyFail outside a copy are read and ignored by the server: they are owed nothing. */

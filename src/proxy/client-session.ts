@@ -5,7 +5,6 @@ import type { Server } from "../pool/server.ts";
 import type { SettingsSet } from "../pool/settings.ts";
 import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
-import type { Client } from "./client.ts";
 import type { FailedTransaction } from "./failed-transaction.ts";
 import type { Group, Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
@@ -20,7 +19,7 @@ export interface ClientIdentity {
 
 /** Who keeps the list of clients. */
 export interface ClientOwner {
-  clientClosed(client: Client, reason: string): void;
+  clientClosed(identity: ClientIdentity, reason: string): void;
 }
 
 /** Surroundings and rules of a client, the same for all of its listener. */

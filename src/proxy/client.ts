@@ -390,6 +390,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     }
     if (state.kind === "active") this.#giveBack(state.server);
     this.#transport.end();
-    this.#context.owner.clientClosed(this, reason);
+    this.#context.owner.clientClosed(this.identity, reason);
   }
 }

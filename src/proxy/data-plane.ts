@@ -18,6 +18,7 @@ import type { ReadOptions, Route } from "../routing/target.ts";
 import { CancelKeys } from "./cancel.ts";
 import type { Client } from "./client.ts";
 import type { ClientLoginOptions } from "./client-login.ts";
+import type { ClientIdentity } from "./client-session.ts";
 import { Listener } from "./listener.ts";
 import { Reception, type ReceptionContext, type ReceptionOwner } from "./reception.ts";
 import { Steering, type SteeringOptions } from "./steering.ts";
@@ -65,8 +66,8 @@ export class DataPlane implements ReceptionOwner {
   readonly #steerings = new Map<string, Steering>();
   readonly #listeners = new Map<string, ActiveListener>();
   readonly #receptions = new Set<Reception>();
-  /** Clients, and the pid by which they can be cancelled. */
-  readonly #clients = new Map<Client, number>();
+  /** Clients by their identity's number, and the pid by which they can be cancelled. */
+  readonly #clients = new Map<number, { readonly client: Client; readonly pid: number }>();
   readonly #cancels: CancelKeys;
   readonly #derivations = new ScramDerivations();
   readonly #mockKey = randomBytes(32);
@@ -103,7 +104,7 @@ export class DataPlane implements ReceptionOwner {
   }
 
   get clients(): Iterable<Client> {
-    return this.#clients.keys();
+    return [...this.#clients.values()].map(({ client }) => client);
   }
 
   /** Connections that have not finished their login. */
@@ -150,7 +151,7 @@ export class DataPlane implements ReceptionOwner {
     this.#draining = error;
     for (const { listener } of this.#listeners.values()) listener.close();
     for (const reception of [...this.#receptions]) reception.refused(error);
-    for (const client of [...this.#clients.keys()]) client.drain(error);
+    for (const client of this.clients) client.drain(error);
     if (this.#clients.size === 0) return Promise.resolve();
     return new Promise((resolve) => {
       this.#whenEmpty = resolve;
@@ -241,14 +242,14 @@ export class DataPlane implements ReceptionOwner {
 
   #sweep(): void {
     const now = this.#clock.now();
-    for (const client of this.#clients.keys()) client.sweep(now);
+    for (const client of this.clients) client.sweep(now);
   }
 
   // ReceptionOwner
 
   receptionDone(reception: Reception, client: Client, pid: number): void {
     this.#receptions.delete(reception);
-    this.#clients.set(client, pid);
+    this.#clients.set(client.identity.id, { client, pid });
     const { id, address, user, database, listener } = client.identity;
     this.#logger.debug({ client: id, address, user, database, listener }, "client logged in");
   }
@@ -260,11 +261,11 @@ export class DataPlane implements ReceptionOwner {
     this.#logger.info({ address: reception.address, code, sqlstate, reason: message }, "login failed");
   }
 
-  clientClosed(client: Client, reason: string): void {
-    const pid = this.#clients.get(client);
+  clientClosed({ id }: ClientIdentity, reason: string): void {
+    const pid = this.#clients.get(id)?.pid;
     if (pid !== undefined) this.#cancels.revoke(pid);
-    this.#clients.delete(client);
-    this.#logger.debug({ client: client.identity.id, reason }, "client left");
+    this.#clients.delete(id);
+    this.#logger.debug({ client: id, reason }, "client left");
     if (this.#clients.size === 0) this.#whenEmpty?.();
   }
 }

@@ -83,7 +83,11 @@ export class Welcome implements Seeker {
       this.#learnt(server, { ok: true, row: null });
       return;
     }
-    server.run(sql, this.#clock.now, (result) => this.#learnt(server, result));
+    server.run(
+      sql,
+      () => this.#clock.now(),
+      (result) => this.#learnt(server, result),
+    );
   }
 
   refused(error: ProxyError): void {

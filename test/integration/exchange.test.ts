@@ -9,7 +9,7 @@ import { Backend } from "../../src/protocol/constants.ts";
 import { Exchange, FORWARD } from "../../src/protocol/exchange.ts";
 import { Framer, type FrameSink, WHOLE } from "../../src/protocol/framer.ts";
 import { type Postgres, startPostgres } from "../support/postgres.ts";
-import { queryOnce } from "../support/sql.ts";
+import { type Connection, connect as connectSql, queryOnce, query as sqlQuery } from "../support/sql.ts";
 import { waitFor } from "../support/time.ts";
 
 /** One frontend message; its first byte is its type. */
@@ -151,6 +151,9 @@ class Ledger implements FrameSink {
   closed = false;
   readonly #socket: Socket;
   readonly #framer = new Framer(this);
+  /** The server's process, and the transaction status that it last told. */
+  pid = 0;
+  status = "I";
   #loggedIn = false;
 
   constructor(port: number) {
@@ -187,6 +190,7 @@ class Ledger implements FrameSink {
     const letter = String.fromCharCode(type);
     if (!this.#loggedIn) {
       this.#loggedIn = type === Backend.ReadyForQuery;
+      if (type === Backend.BackendKeyData) this.pid = buffer.readInt32BE(start + 5);
       return;
     }
     const body = buffer.toString("latin1", start + 5, end);
@@ -197,7 +201,10 @@ class Ledger implements FrameSink {
     if (empty && !asynchronous) this.problem ??= `${letter} although the ledger was empty`;
     if (this.exchange.reply(type) !== FORWARD) this.problem ??= `${letter} was not forwarded`;
     if (type === Backend.DataRow && body.includes("the fence")) this.fenceSeen = true;
-    if (type === Backend.ReadyForQuery) this.ready += 1;
+    if (type === Backend.ReadyForQuery) {
+      this.ready += 1;
+      this.status = body;
+    }
     if (type === Backend.CopyInResponse) this.#checkCopy();
   }
 
@@ -220,7 +227,10 @@ beforeAll(async () => {
     postgres.login,
     `CREATE TABLE items (id int);
      CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED);
-     INSERT INTO deferred VALUES (1)`,
+     INSERT INTO deferred VALUES (1);
+     CREATE TABLE refusing (id int);
+     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no rows here'; END $$;
+     CREATE TRIGGER refuse BEFORE INSERT ON refusing FOR EACH STATEMENT EXECUTE FUNCTION refuse()`,
   );
 });
 
@@ -266,6 +276,29 @@ async function play(messages: readonly Message[], pauses: readonly boolean[]): P
   }
 }
 
+/** Sends a pipeline without its end. Where the ledger then says that all is done, PostgreSQL must have nothing open. */
+async function breakOff(admin: Connection, messages: readonly Message[]): Promise<void> {
+  const ledger = new Ledger(postgres.port);
+  try {
+    await settled(ledger, "logging in", () => ledger.loggedIn);
+    // The Flush brings out what PostgreSQL has answered so far.
+    ledger.send([...messages, serialize.flush()]);
+    await settled(ledger, "waiting for all answers", () => ledger.exchange.stalled);
+    const activity = "SELECT state, xact_start IS NOT NULL AS open FROM pg_stat_activity WHERE pid = $1";
+    const { rows: found } = await sqlQuery(admin, activity, [ledger.pid]);
+    const shown = `${ledger.log.join(" ")}: ${JSON.stringify(found)}`;
+    if (ledger.exchange.empty) {
+      expect(found[0]?.["state"], shown).toMatch(ledger.status === "I" ? /^idle$/ : /^idle in transaction/);
+      if (ledger.status === "I") expect(found[0]?.["open"], shown).toBe(false);
+    }
+    // A copy that waits for rows is one, and nothing else is.
+    const last = ledger.log.findLast((line) => line.startsWith("< ") && line !== "< N");
+    if (ledger.exchange.copyIn) expect(last, shown).toBe("< G");
+  } finally {
+    ledger.destroy();
+  }
+}
+
 describe("the reply ledger, against PostgreSQL", () => {
   test("owes what PostgreSQL owes, for random pipelines in random pieces", { timeout: 120_000 }, async () => {
     await fc.assert(
@@ -287,10 +320,44 @@ describe("the reply ledger, against PostgreSQL", () => {
       "a Sync in the middle of a copy",
       [serialize.query("COPY items FROM STDIN"), ...rows(true), serialize.sync(), ...rows(true), copyEnd(true)],
     ],
+    [
+      "a copy that fails before it reads",
+      [serialize.parse({ text: "COPY refusing FROM STDIN" }), serialize.bind(), serialize.execute()],
+    ],
     ["a function call", [functionCall()]],
   ])("owes what PostgreSQL owes: %s", async (_name, messages) => {
     await play(messages, []);
     await play(messages, [true]);
+  });
+
+  test("takes a copy that fails before it reads its early Sync", async () => {
+    const ledger = new Ledger(postgres.port);
+    try {
+      await settled(ledger, "logging in", () => ledger.loggedIn);
+      const text = "COPY refusing FROM STDIN";
+      ledger.send([serialize.parse({ text }), serialize.bind(), serialize.execute(), serialize.sync()]);
+      await settled(ledger, "waiting for the refusal", () => ledger.ready === 1);
+      expect(ledger.exchange.empty).toBe(true);
+    } finally {
+      ledger.destroy();
+    }
+  });
+
+  test("calls nothing done that PostgreSQL still has open, wherever a pipeline breaks off", {
+    timeout: 60_000,
+  }, async () => {
+    const admin = await connectSql(postgres.login);
+    try {
+      await fc.assert(
+        fc.asyncProperty(fc.array(part, { minLength: 1, maxLength: 6 }), fc.nat(), async (parts, cut) => {
+          const messages = parts.flat();
+          await breakOff(admin, messages.slice(0, cut % (messages.length + 1)));
+        }),
+        { numRuns: 200, seed: 14, interruptAfterTimeLimit: 40_000 },
+      );
+    } finally {
+      admin.destroy();
+    }
   });
 
   test("knows of a copy exactly while PostgreSQL copies in", async () => {

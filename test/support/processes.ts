@@ -24,6 +24,8 @@ export interface RunningProcess {
   readonly pid: number;
   readonly log: string;
   alive(): boolean;
+  /** Null while it runs, and when a signal ended it. */
+  exitCode(): number | null;
   signal(name: NodeJS.Signals): void;
   /** SIGTERM, then SIGKILL after `graceMs` (5000 by default). */
   stop(graceMs?: number): Promise<void>;
@@ -81,6 +83,7 @@ function wrap(name: string, child: ChildProcess, pid: number, log: string): Runn
     log,
     kill,
     alive: () => child.exitCode === null && child.signalCode === null && isAlive(pid),
+    exitCode: () => child.exitCode,
     signal: (signalName) => {
       if (child.exitCode === null && child.signalCode === null) signal(pid, signalName);
     },

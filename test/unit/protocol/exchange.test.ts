@@ -89,6 +89,7 @@ describe("Exchange", () => {
     ["two COPYs in one query, one after the other", ["> Q", "< G", "> dc", "< CG", "> dc", "< CZ"]],
     ["a COPY that is refused although its rows were sent ahead, and a query after it", ["> QddcQ", "< EZCZ"]],
     ["rows and their end that arrive after the refusal", ["> Q", "< E", "> dcQ", "< ZCZ"]],
+    ["a copy that fails before it reads its early Sync", ["> PBES", "< 12GEZ"]],
     ["both directions (replication)", ["> Q", "< Wd", "> d", "< d", "> c", "< cCZ"]],
   ])("answers %s", (_name, lines) => {
     play(lines);
@@ -101,6 +102,27 @@ describe("Exchange", () => {
     ["an extended COPY that is refused, with its end behind the Sync", ["> PBESdc", "< 1EZ"]],
   ])("owes nothing for a copy's end that nobody asked for: %s", (_name, lines) => {
     play(lines);
+  });
+
+  test.each<[string, string[]]>([
+    ["requests that were flushed and answered", ["> PBEH", "< 12C"]],
+    ["a suspended portal", ["> PBEH", "< 12Ds"]],
+    ["an error whose Sync is to come", ["> P", "< E"]],
+    ["a second batch behind a synced one", ["> PBESPBEH", "< 12CZ12C"]],
+    ["a batch behind a query", ["> QPBEH", "< CZ12C"]],
+    ["a copy whose Sync came too early", ["> PBES", "< 12G", "> dc", "< C"]],
+    ["a copy whose Syncs came too early, its end sent ahead", ["> PBESdSc", "< 12GC"]],
+  ])("is not empty while an implicit transaction is open: %s", (_name, lines) => {
+    const exchange = new Exchange();
+    for (const line of lines) {
+      if (line.startsWith(">")) send(exchange, line.slice(2));
+      else answer(exchange, line.slice(2));
+    }
+    expect(exchange.empty).toBe(false);
+    expect(exchange.stalled).toBe(true);
+    send(exchange, "S");
+    answer(exchange, "Z");
+    expect(exchange.empty).toBe(true);
   });
 
   test("tells whether the server copies in", () => {

@@ -68,8 +68,8 @@ describe("messages that we send", () => {
   });
 
   test("leave out the fields that an error has not", async () => {
-    const [message] = await read(errorResponse(new ProxyError("no_leader", "none")).finish());
-    expect(message).toMatchObject({ severity: "FATAL", code: "57P03", detail: undefined, hint: undefined });
+    const [message] = await read(errorResponse(new ProxyError("too_many_clients", "none")).finish());
+    expect(message).toMatchObject({ severity: "FATAL", code: "53300", detail: undefined, hint: undefined });
   });
 
   test("offer the protocol version as PostgreSQL does: as a whole, not its minor half", () => {

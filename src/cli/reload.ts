@@ -1,0 +1,52 @@
+// A reload: which of the new settings a running pgsteer can take, and which need a restart.
+
+import { isDeepStrictEqual } from "node:util";
+import type { ClusterConfig, Config } from "../config/config.ts";
+
+/** What a reload comes to. */
+export type Reload =
+  | {
+      readonly ok: true;
+      /** The new settings, with the old ones where they cannot change. */
+      readonly config: Config;
+      /** Settings that were changed in the file and stay as they were. */
+      readonly kept: readonly string[];
+    }
+  /** Not even a part of it can be taken. */
+  | { readonly ok: false; readonly reasons: readonly string[] };
+
+const clusterSettings: Readonly<Record<keyof Omit<ClusterConfig, "name">, string>> = {
+  source: "source, etcd, patroni or static",
+  scope: "scope",
+  namespace: "namespace",
+  probe: "probe",
+  serverTls: "server_tls",
+};
+
+function changedClusters(current: Config, next: Config): string[] {
+  const changed: string[] = [];
+  for (const name of new Set([...current.clusters.keys(), ...next.clusters.keys()])) {
+    const [old, now] = [current.clusters.get(name), next.clusters.get(name)];
+    if (old === undefined) changed.push(`clusters.${name} (new)`);
+    else if (now === undefined) changed.push(`clusters.${name} (removed)`);
+    else {
+      for (const key of ["source", "scope", "namespace", "probe", "serverTls"] as const) {
+        if (!isDeepStrictEqual(old[key], now[key])) changed.push(`clusters.${name}: ${clusterSettings[key]}`);
+      }
+    }
+  }
+  return changed;
+}
+
+/** Compares the running configuration with the one in the file. */
+export function planReload(current: Config, next: Config): Reload {
+  const reasons = next.listeners
+    .filter(({ cluster }) => !current.clusters.has(cluster))
+    .map(({ name, cluster }) => `listener "${name}" leads to cluster "${cluster}", which needs a restart`);
+  if (reasons.length > 0) return { ok: false, reasons };
+  const kept = changedClusters(current, next);
+  if (!isDeepStrictEqual(current.http, next.http)) kept.push("http");
+  if (!isDeepStrictEqual(current.log, next.log)) kept.push("log");
+  const { clusters, http, log } = current;
+  return { ok: true, config: { ...next, clusters, http, log }, kept };
+}

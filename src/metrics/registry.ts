@@ -1,0 +1,56 @@
+// The metrics in Prometheus' text format (https://prometheus.io/docs/instrumenting/exposition_formats/): the rows of the table, read
+// from one snapshot a scrape, and prom-client's own about the process (memory, processor time, event loop lag).
+
+import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import type { Snapshot } from "./snapshot.ts";
+import { type MetricRow, metricTable } from "./table.ts";
+
+/** What a scrape is answered with. */
+export interface Exposition {
+  readonly contentType: string;
+  readonly text: string;
+}
+
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly #take: () => Snapshot;
+  #snapshot: Snapshot;
+
+  constructor(take: () => Snapshot) {
+    this.#take = take;
+    this.#snapshot = take();
+    collectDefaultMetrics({ register: this.#registry });
+    for (const row of metricTable) this.#register(row);
+  }
+
+  /** Takes a snapshot and writes it down. */
+  async scrape(): Promise<Exposition> {
+    this.#snapshot = this.#take();
+    return { contentType: this.#registry.contentType, text: await this.#registry.metrics() };
+  }
+
+  #register({ name, kind, help, labels, read }: MetricRow): void {
+    const collect = (add: (labels: Record<string, string>, value: number) => void) => {
+      for (const [sample, value] of read(this.#snapshot)) add({ ...sample }, value);
+    };
+    const options = { name, help, labelNames: [...labels], registers: [this.#registry] };
+    // The numbers are counted elsewhere: a scrape starts from nothing, so that what is gone is shown no more.
+    if (kind === "gauge") {
+      const gauge = new Gauge({
+        ...options,
+        collect: () => {
+          gauge.reset();
+          collect((sample, value) => gauge.set(sample, value));
+        },
+      });
+    } else {
+      const counter = new Counter({
+        ...options,
+        collect: () => {
+          counter.reset();
+          collect((sample, value) => counter.inc(sample, value));
+        },
+      });
+    }
+  }
+}

@@ -1,0 +1,285 @@
+// Everything that pgsteer knows of itself at one moment, as plain values: what /metrics, /topology and the console show. Times are
+// ages in seconds, positions and revisions are text, so that it can be written as JSON as it is.
+
+import type { Clock } from "../core/clock.ts";
+import { type ErrorCode, errorTable } from "../core/errors.ts";
+import { formatLsn, type Millis } from "../core/units.ts";
+import type { LeaderState, Member, SourceHealth, Topology } from "../discovery/topology.ts";
+import type { ActiveListener, DataPlane } from "../proxy/data-plane.ts";
+import type { Steering } from "../proxy/steering.ts";
+import type { Traffic } from "../proxy/traffic.ts";
+import { type Obstacles, obstaclesOf, type Service, servicesOf, whyServesNothing } from "./readiness.ts";
+
+/** What is running. */
+export interface Build {
+  readonly version: string;
+  /** Version of Node.js. */
+  readonly node: string;
+}
+
+export interface LeaderSnapshot {
+  readonly state: LeaderState["kind"];
+  /** Null when there is none. */
+  readonly member: string | null;
+  /** Counts the leaderships that this process has seen; null without a leader. */
+  readonly epoch: number | null;
+  readonly timeline: number | null;
+  readonly revision: string | null;
+  /** Why writes are not served; empty when they are. */
+  readonly reason: string;
+}
+
+/** Server connections by state. */
+export interface ServerCounts {
+  readonly login: number;
+  readonly idle: number;
+  readonly active: number;
+  readonly tested: number;
+}
+
+export interface MemberSnapshot {
+  readonly name: string;
+  readonly host: string;
+  readonly port: number;
+  readonly apiUrl: string | null;
+  readonly role: Member["role"];
+  readonly state: string;
+  readonly timeline: number | null;
+  /** `16/B374D848`. */
+  readonly position: string | null;
+  readonly lagBytes: number | null;
+  readonly streaming: boolean | null;
+  readonly noloadbalance: boolean;
+  readonly readable: boolean;
+  readonly reason: string;
+  /** Which listeners send it what now. */
+  readonly serves: readonly Service[];
+  /** Why it serves nothing; empty when it does, or when nothing is known to be wrong. */
+  readonly notServing: string;
+  readonly servers: ServerCounts;
+  /** Clients in the queues of its pools. */
+  readonly waiting: number;
+}
+
+export interface SourceSnapshot {
+  readonly kind: SourceHealth["kind"];
+  readonly connected: boolean;
+  /** Since it last proved to be alive. */
+  readonly ageSeconds: number;
+  readonly reason: string;
+}
+
+/** Server logins since the start, by member and purpose. */
+export interface ServerTotals {
+  readonly member: string;
+  readonly purpose: "write" | "read";
+  readonly logins: number;
+  readonly loginFailures: number;
+  readonly closed: number;
+}
+
+export interface ClusterSnapshot {
+  readonly name: string;
+  readonly leader: LeaderSnapshot;
+  readonly writable: boolean;
+  readonly paused: boolean;
+  readonly source: SourceSnapshot;
+  readonly members: readonly MemberSnapshot[];
+  /** Clients for whom no member can be named now. */
+  readonly heldClients: number;
+  readonly pools: readonly PoolSnapshot[];
+  readonly serverTotals: readonly ServerTotals[];
+}
+
+export interface PoolSnapshot {
+  readonly member: string;
+  readonly database: string;
+  readonly user: string;
+  readonly purpose: "write" | "read";
+  readonly servers: ServerCounts;
+  readonly waiting: number;
+}
+
+const clientStates = ["login", "idle", "waiting", "active", "failed", "closed"] as const;
+export type ClientCounts = Readonly<Record<(typeof clientStates)[number], number>>;
+
+/** What happened on a listener since it was opened. */
+export interface TrafficSnapshot {
+  readonly accepted: number;
+  readonly logins: number;
+  readonly loginFailures: number;
+  readonly transactions: number;
+  readonly waits: number;
+  readonly waitedSeconds: number;
+  readonly reruns: number;
+  readonly failedTransactions: number;
+  readonly cancels: number;
+  readonly errors: readonly { readonly code: ErrorCode; readonly sqlstate: string; readonly count: number }[];
+  readonly pins: readonly { readonly cause: string; readonly count: number }[];
+}
+
+export interface ListenerSnapshot {
+  readonly name: string;
+  readonly address: string;
+  readonly port: number;
+  readonly route: "auto" | "write" | "read";
+  readonly poolMode: "transaction" | "session";
+  readonly cluster: string;
+  readonly obstacles: Obstacles;
+  readonly clients: ClientCounts;
+  readonly traffic: TrafficSnapshot;
+}
+
+export interface Snapshot {
+  readonly build: Build;
+  readonly uptimeSeconds: number;
+  readonly draining: boolean;
+  readonly maxClientConn: number;
+  readonly clusters: readonly ClusterSnapshot[];
+  readonly listeners: readonly ListenerSnapshot[];
+}
+
+/** Looks at everything once. `startedAt` is on the monotonic clock. */
+export function takeSnapshot(clock: Clock, dataPlane: DataPlane, build: Build, startedAt: Millis): Snapshot {
+  const now = clock.now();
+  const listeners = [...dataPlane.listeners];
+  return {
+    build,
+    uptimeSeconds: (now - startedAt) / 1000,
+    draining: dataPlane.draining,
+    maxClientConn: dataPlane.maxClientConn,
+    clusters: [...dataPlane.steerings.values()].map((steering) => clusterSnapshot(steering, listeners, now)),
+    listeners: listenerSnapshots(dataPlane, listeners),
+  };
+}
+
+function clusterSnapshot(steering: Steering, listeners: readonly ActiveListener[], now: Millis): ClusterSnapshot {
+  const { topology } = steering;
+  const own = listeners.filter(({ options }) => options.cluster === steering.cluster);
+  const pools = [...steering.pools()].map(({ identity, counts: { waiting, ...servers } }) => ({
+    member: identity.endpoint.member,
+    database: identity.database,
+    user: identity.user,
+    purpose: identity.purpose,
+    servers,
+    waiting,
+  }));
+  const { kind, connected, confirmedAt, reason } = topology.source;
+  return {
+    name: steering.cluster,
+    leader: leaderSnapshot(topology.leader),
+    writable: topology.leader.kind === "writable",
+    paused: topology.paused,
+    source: { kind, connected, ageSeconds: Math.max(0, now - confirmedAt) / 1000, reason },
+    members: memberSnapshots(topology, pools, own),
+    heldClients: steering.heldCount,
+    pools,
+    serverTotals: steering.serverTotals().map(({ member, purpose, counters }) => ({
+      member,
+      purpose,
+      logins: counters.logins,
+      loginFailures: counters.loginFailures,
+      closed: counters.serversClosed,
+    })),
+  };
+}
+
+function leaderSnapshot(leader: LeaderState): LeaderSnapshot {
+  if (leader.kind === "none") {
+    return { state: "none", member: null, epoch: null, timeline: null, revision: null, reason: leader.reason };
+  }
+  const { sequence, timeline, revision } = leader.epoch;
+  const standby = leader.kind === "standby" ? "the cluster replicates from another one" : "";
+  return {
+    state: leader.kind,
+    member: leader.member,
+    epoch: sequence,
+    timeline: timeline === 0 ? null : timeline,
+    revision: String(revision),
+    reason: "reason" in leader ? leader.reason : standby,
+  };
+}
+
+function memberSnapshots(
+  topology: Topology,
+  pools: readonly PoolSnapshot[],
+  listeners: readonly ActiveListener[],
+): readonly MemberSnapshot[] {
+  const services = servicesOf(topology, listeners);
+  return [...topology.members.values()].map((member) => {
+    const own = pools.filter((pool) => pool.member === member.name);
+    const sum = (count: (pool: PoolSnapshot) => number) => own.reduce((total, pool) => total + count(pool), 0);
+    const { name, host, port, apiUrl, role, state, timeline, lagBytes, streaming, readable, reason } = member;
+    return {
+      name,
+      host,
+      port,
+      apiUrl,
+      role,
+      state,
+      timeline,
+      position: member.position === null ? null : formatLsn(member.position),
+      lagBytes,
+      streaming,
+      noloadbalance: member.tags.noloadbalance,
+      readable,
+      reason,
+      serves: services.get(name) ?? [],
+      notServing: services.has(name) ? "" : whyServesNothing(topology, member, listeners),
+      servers: {
+        login: sum(({ servers }) => servers.login),
+        idle: sum(({ servers }) => servers.idle),
+        active: sum(({ servers }) => servers.active),
+        tested: sum(({ servers }) => servers.tested),
+      },
+      waiting: sum(({ waiting }) => waiting),
+    };
+  });
+}
+
+function listenerSnapshots(dataPlane: DataPlane, listeners: readonly ActiveListener[]): readonly ListenerSnapshot[] {
+  const counts = new Map<string, Record<(typeof clientStates)[number], number>>();
+  const countsOf = (listener: string) => {
+    const known = counts.get(listener) ?? noClients();
+    counts.set(listener, known);
+    return known;
+  };
+  for (const { identity, state } of dataPlane.clients) countsOf(identity.listener)[state] += 1;
+  for (const { listener } of dataPlane.receptions) countsOf(listener).login += 1;
+  const shown: ListenerSnapshot[] = [];
+  for (const active of listeners) {
+    const { name, address, route, poolMode, cluster } = active.options;
+    const topology = dataPlane.steerings.get(cluster)?.topology;
+    if (topology === undefined) continue;
+    shown.push({
+      name,
+      address,
+      port: active.listener.port,
+      route,
+      poolMode,
+      cluster,
+      obstacles: obstaclesOf(topology, active),
+      clients: countsOf(name),
+      traffic: trafficSnapshot(active.traffic),
+    });
+  }
+  return shown;
+}
+
+const noClients = () => ({ login: 0, idle: 0, waiting: 0, active: 0, failed: 0, closed: 0 });
+
+function trafficSnapshot(traffic: Traffic): TrafficSnapshot {
+  return {
+    accepted: traffic.clientsAccepted,
+    logins: traffic.logins,
+    loginFailures: traffic.loginFailures,
+    transactions: traffic.transactions,
+    waits: traffic.waits,
+    waitedSeconds: traffic.waitedMs / 1000,
+    reruns: traffic.reruns,
+    failedTransactions: traffic.failedTransactions,
+    cancels: traffic.cancels,
+    errors: [...traffic.errors].map(([code, count]) => ({ code, sqlstate: errorTable[code].sqlstate, count })),
+    pins: [...traffic.pins].map(([cause, count]) => ({ cause, count })),
+  };
+}

@@ -1,0 +1,49 @@
+import { describe, expect, test } from "vitest";
+import { planReload } from "../../../src/cli/reload.ts";
+import { configOf } from "../config/fixture.ts";
+
+const base = (settings = "") => `
+clusters:
+  one: { source: static, static: { hosts: [a] } }
+auth: { file: userlist.txt }
+listeners:
+  - { name: w, port: 5000, route: write, cluster: one }
+${settings}`;
+
+describe("a reload", () => {
+  test("takes listeners, users and pool settings", () => {
+    const next = configOf(
+      base("  - { name: r, port: 5001, route: read, cluster: one }\npool: { default_pool_size: 3, drain_timeout: 1s }"),
+    );
+    const plan = planReload(configOf(base()), next);
+    expect(plan).toEqual({ ok: true, config: next, kept: [] });
+  });
+
+  test("keeps clusters, http and log as they are, and names what it kept", () => {
+    const current = configOf(base());
+    const next = configOf(
+      base("http: { port: 7001 }\nlog: { level: debug }\npool: { default_pool_size: 3 }").replace(
+        "hosts: [a] } }",
+        "hosts: [b] }, probe: { user: x } }\n  two: { source: static, static: { hosts: [c] } }",
+      ),
+    );
+    const plan = planReload(current, next);
+    expect(plan.ok && plan.kept).toEqual([
+      "clusters.one: source, etcd, patroni or static",
+      "clusters.one: probe",
+      "clusters.two (new)",
+      "http",
+      "log",
+    ]);
+    const kept = { clusters: current.clusters, http: current.http, log: current.log };
+    expect(plan.ok && plan.config).toEqual({ ...next, ...kept });
+  });
+
+  test("is refused as a whole when a listener leads to a cluster that is not there yet", () => {
+    const next = configOf(base().replaceAll("one", "two"));
+    expect(planReload(configOf(base()), next)).toEqual({
+      ok: false,
+      reasons: ['listener "w" leads to cluster "two", which needs a restart'],
+    });
+  });
+});
