@@ -38,6 +38,8 @@ for (const { dev, optionalDependencies } of Object.values(decoded.packages)) {
     added.push(name);
   }
 }
-decoded.packages = Object.fromEntries(Object.entries(decoded.packages).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)));
+decoded.packages = Object.fromEntries(
+  Object.entries(decoded.packages).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0)),
+);
 writeFileSync("package-lock.json", `${JSON.stringify(decoded, null, 2)}\n`);
 console.log(`${added.length} added`, added.join(" "));
