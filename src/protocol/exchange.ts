@@ -34,19 +34,17 @@ export class Exchange {
   #unsynced = false;
   /** Syncs that the copying server was taken to have read and ignored. */
   #ignoredSyncs = 0;
-  /** The copy failed, perhaps before the server had read those: then they are still answered. */
-  #mayAnswer = false;
-  /** Nobody can tell any more which Sync a ReadyForQuery answers: the connection is good for this client only. */
-  #uncertain = false;
+  /** Of a copy that failed: how many of those the server may have read afterwards, and may answer yet. */
+  #lateSyncs = 0;
 
   /** Nothing owed, nothing half done: the connection is as its last ReadyForQuery said. */
   get empty(): boolean {
-    return this.#count === 0 && !this.#skipping && !this.#copyIn && !this.#unsynced && !this.#uncertain;
+    return this.#count === 0 && !this.#skipping && !this.#copyIn && !this.#unsynced && !this.uncertain;
   }
 
-  /** Never empty again: see `#uncertain`. */
+  /** Nobody can tell which Sync the next ReadyForQuery answers, until something else is answered. */
   get uncertain(): boolean {
-    return this.#uncertain;
+    return this.#lateSyncs > 0;
   }
 
   /** Nothing will come unless more is sent. */
@@ -77,11 +75,11 @@ export class Exchange {
       case Frontend.Execute:
       case Frontend.Close:
         this.#unsynced = true;
-        if (!this.#skipping) this.#append(type);
+        if (!this.#skips) this.#append(type);
         return;
       case Frontend.Query:
       case Frontend.FunctionCall:
-        if (this.#skipping) return;
+        if (this.#skips) return;
         // Ends what an extended batch began, as a Sync does.
         this.#unsynced = false;
         this.#append(type);
@@ -92,7 +90,6 @@ export class Exchange {
           this.#ignoredSyncs += 1;
           return;
         }
-        if (this.#mayAnswer) this.#uncertain = true;
         this.#skipping = false;
         this.#unsynced = false;
         this.#append(type);
@@ -117,7 +114,9 @@ export class Exchange {
       return type !== Backend.NotificationResponse && this.own ? SWALLOW : FORWARD;
     }
     this.#dropStrayCopyEnds();
-    if (this.#count === 0) return this.#mayAnswer && type === Backend.ReadyForQuery ? this.#lateAnswer() : UNEXPECTED;
+    if (type !== Backend.ReadyForQuery) this.#lateSyncs = 0;
+    else if (this.uncertain && !this.#syncIsNext) return this.#lateAnswer();
+    if (this.#count === 0) return UNEXPECTED;
     const entry = this.#at(0);
     const verdict = (entry & OWN) === 0 ? FORWARD : SWALLOW;
     if (type === Backend.ErrorResponse) this.#error(entry & TYPE);
@@ -153,27 +152,36 @@ export class Exchange {
     this.#copyIn = false;
     this.#unsynced = false;
     this.#ignoredSyncs = 0;
-    this.#mayAnswer = false;
-    this.#uncertain = false;
+    this.#lateSyncs = 0;
     return { openBatch };
   }
 
   /** A Sync that was sent before the copy failed is answered after all. */
   #lateAnswer(): ReplyVerdict {
-    this.#skipping = false;
-    this.#unsynced = false;
-    this.#mayAnswer = this.#uncertain;
-    return FORWARD;
+    this.#lateSyncs -= 1;
+    if (this.#count === 0) {
+      this.#skipping = false;
+      this.#unsynced = false;
+    }
+    return this.own ? SWALLOW : FORWARD;
+  }
+
+  /** Whether what is sent now will not be run. In doubt it will: a ledger that waits for too much is safe. */
+  get #skips(): boolean {
+    return this.#skipping && !this.uncertain;
+  }
+
+  get #syncIsNext(): boolean {
+    return this.#count > 0 && (this.#at(0) & TYPE) === Frontend.Sync;
   }
 
   /** An error skips the rest of an extended batch, up to the Sync that ends it. */
   #error(type: number): void {
     this.#copyIn = false;
     if (type === Frontend.Query || type === Frontend.FunctionCall || type === Frontend.Sync) return;
-    while (this.#count > 0 && (this.#at(0) & TYPE) !== Frontend.Sync) this.#pop();
+    while (this.#count > 0 && !this.#syncIsNext) this.#pop();
     this.#skipping = this.#count === 0;
-    this.#mayAnswer = this.#ignoredSyncs > 0;
-    this.#uncertain ||= this.#mayAnswer && this.#count > 0;
+    this.#lateSyncs = this.#ignoredSyncs;
     this.#ignoredSyncs = 0;
   }
 

@@ -224,10 +224,11 @@ function clientFacts(parameters: ReadonlyMap<string, string>, tls: boolean): Cli
       hint: "Connect directly to the member.",
     });
   }
-  const settings = new Map<string, string>();
+  // PostgreSQL applies the options first, wherever they stand in the packet.
+  const settings = parseStartupOptions(parameters.get("options") ?? "");
   for (const [name, value] of parameters) {
-    if (name === "options") for (const [key, setting] of parseStartupOptions(value)) settings.set(key, setting);
-    else if (name !== "user" && name !== "database" && name !== "replication") settings.set(name, value);
+    if (name !== "user" && name !== "database" && name !== "replication" && name !== "options")
+      settings.set(name, value);
   }
   return { user, database: database === "" ? user : database, settings, tls };
 }
