@@ -57,7 +57,9 @@ export function describeChange(now: Topology, before: Topology): readonly Change
   const lines: ChangeLine[] = [];
   const leaderOf = ({ leader }: Topology): string =>
     leader.kind === "none" ? "none" : `${leader.kind} ${leader.member} ${leader.epoch.sequence}`;
-  if (leaderOf(now) !== leaderOf(before)) lines.push(leaderLine(now.leader));
+  // A new reason in the same state is news too: it may be the one that asks for a person.
+  const reasonOf = ({ leader }: Topology): string => ("reason" in leader ? leader.reason : "");
+  if (leaderOf(now) !== leaderOf(before) || reasonOf(now) !== reasonOf(before)) lines.push(leaderLine(now.leader));
   if (now.source.connected !== before.source.connected) {
     const epoch = now.leader.kind === "none" ? null : now.leader.epoch.sequence;
     const fields = { source: now.source.kind, epoch, reason: now.source.reason };

@@ -36,6 +36,8 @@ export class Exchange {
   #ignoredSyncs = 0;
   /** Of a copy that failed: how many of those the server may have read afterwards, and may answer yet. */
   #lateSyncs = 0;
+  /** The same of a simple COPY: its own ReadyForQuery comes first. */
+  #lateAfterReady = 0;
 
   /** Nothing owed, nothing half done: the connection is as its last ReadyForQuery said. */
   get empty(): boolean {
@@ -124,6 +126,10 @@ export class Exchange {
     else if (ends(entry & TYPE, type)) {
       this.#pop();
       this.#ignoredSyncs = 0;
+      if (type === Backend.ReadyForQuery) {
+        this.#lateSyncs += this.#lateAfterReady;
+        this.#lateAfterReady = 0;
+      }
     } else if (type === Backend.ReadyForQuery) return UNEXPECTED;
     this.#dropStrayCopyEnds();
     return verdict;
@@ -139,7 +145,7 @@ export class Exchange {
     for (let index = 0; index < this.#count; index++) {
       const type = this.#at(index) & TYPE;
       if (type === Frontend.CopyDone || type === Frontend.CopyFail) continue;
-      if (type === Frontend.Query || type === Frontend.FunctionCall || type === Frontend.Sync) {
+      if (endsBatch(type)) {
         each(work || type !== Frontend.Sync);
         work = false;
       } else {
@@ -153,6 +159,7 @@ export class Exchange {
     this.#unsynced = false;
     this.#ignoredSyncs = 0;
     this.#lateSyncs = 0;
+    this.#lateAfterReady = 0;
     return { openBatch };
   }
 
@@ -178,7 +185,11 @@ export class Exchange {
   /** An error skips the rest of an extended batch, up to the Sync that ends it. */
   #error(type: number): void {
     this.#copyIn = false;
-    if (type === Frontend.Query || type === Frontend.FunctionCall || type === Frontend.Sync) return;
+    if (endsBatch(type)) {
+      this.#lateAfterReady = this.#ignoredSyncs;
+      this.#ignoredSyncs = 0;
+      return;
+    }
     while (this.#count > 0 && !this.#syncIsNext) this.#pop();
     this.#skipping = this.#count === 0;
     this.#lateSyncs = this.#ignoredSyncs;
@@ -207,9 +218,9 @@ export class Exchange {
     this.#append(head);
     for (const entry of rest) this.#append(entry);
     this.#copyIn = copying;
-    // The batch has lost its end, unless another one follows the copy.
-    const ended = rest.some((entry) => (entry & TYPE) === Frontend.Sync || (entry & TYPE) === Frontend.Query);
-    if (this.#ignoredSyncs > 0 && (head & TYPE) !== Frontend.Query) this.#unsynced = !ended;
+    // A batch may have lost its end, unless another one follows the copy.
+    this.#unsynced = !endsBatch(head & TYPE);
+    for (const entry of rest) this.#unsynced = !endsBatch(entry & TYPE);
   }
 
   /** CopyDone and CopyFail outside a copy are read and ignored by the server: they are owed nothing. */
@@ -242,6 +253,9 @@ export class Exchange {
     this.#count += 1;
   }
 }
+
+const endsBatch = (type: number): boolean =>
+  type === Frontend.Sync || type === Frontend.Query || type === Frontend.FunctionCall;
 
 /** Whether a reply of type `reply` is the last one to a request of type `request`. */
 function ends(request: number, reply: number): boolean {

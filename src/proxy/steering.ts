@@ -57,11 +57,15 @@ export class Steering {
   /** Those for whom no member could be named. */
   readonly #held = new Set<Seeker>();
   readonly #unsubscribe: () => void;
+  /** When each member was last seen to be named leader. */
+  readonly #ledAt = new Map<MemberName, Millis>();
+  readonly #clock: Clock;
   #options: SteeringOptions;
   #heldWrites = 0;
 
   constructor(clock: Clock, logger: Logger, cluster: string, feed: TopologyFeed, options: SteeringOptions) {
     this.cluster = cluster;
+    this.#clock = clock;
     this.#feed = feed;
     this.#logger = logger;
     this.#options = options;
@@ -158,12 +162,12 @@ export class Steering {
   }
 
   /**
-   * Whether nothing that this server ran can have written: it said that it is in recovery, and its member has not been named
-   * leader since. Servers before 14 do not say it, and count as able to write.
+   * Whether nothing that this server ran can have written: it said that it is in recovery, and its member was at no time named
+   * leader since its login. Servers before 14 do not say it, and count as able to write.
    */
   isReplica(server: Server): boolean {
-    const { leader } = this.#feed.current();
-    return server.parameters.get("in_hot_standby") === "on" && leaderName(leader) !== server.endpoint.member;
+    const ledAt = this.#ledAt.get(server.endpoint.member);
+    return server.parameters.get("in_hot_standby") === "on" && (ledAt === undefined || ledAt < server.loggedInAt);
   }
 
   close(): void {
@@ -202,6 +206,9 @@ export class Steering {
 
   /** A new topology: cut first, then send those who wait where they can be served. */
   #follow(now: Topology, before: Topology): void {
+    for (const leader of [leaderName(before.leader), leaderName(now.leader)]) {
+      if (leader !== null) this.#ledAt.set(leader, this.#clock.now());
+    }
     this.#cut(now, before);
     const writable = now.leader.kind === "writable";
     this.#pools.evictWaiters(({ purpose, endpoint }) =>
