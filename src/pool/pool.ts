@@ -83,8 +83,9 @@ export class Pool implements ServerOwner {
   readonly counters: PoolCounters = { logins: 0, loginFailures: 0, serversClosed: 0, leases: 0 };
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #login: PoolLogin;
-  readonly #options: PoolOptions;
+  /** Asked anew for each login: passwords change. */
+  readonly #login: () => PoolLogin;
+  #options: PoolOptions;
   readonly #observer: PoolObserver;
   /** Last used first, so that what is not needed grows old. */
   readonly #idle: Server[] = [];
@@ -100,7 +101,7 @@ export class Pool implements ServerOwner {
     clock: Clock,
     logger: Logger,
     identity: PoolIdentity,
-    login: PoolLogin,
+    login: () => PoolLogin,
     options: PoolOptions,
     observer: PoolObserver,
   ) {
@@ -125,9 +126,20 @@ export class Pool implements ServerOwner {
     };
   }
 
+  /** Connections in its lists. */
+  get #size(): number {
+    return this.#idle.length + this.#active.size + this.#tested.size + this.#logins.size;
+  }
+
   get unused(): boolean {
-    const { idle, active, tested, login, waiting } = this.counts;
-    return idle + active + tested + login + waiting === 0;
+    return this.#size + this.#waiters.size === 0;
+  }
+
+  /** Takes new settings. Servers that are too many leave as they are released. */
+  reconfigure(options: PoolOptions): void {
+    this.#options = options;
+    this.#waiters.resize(options.waitQueueMax);
+    this.#open();
   }
 
   /** Cut for good: ask for another pool. */
@@ -200,6 +212,7 @@ export class Pool implements ServerOwner {
   #offer(server: Server): void {
     if (this.#fenced) return server.close(fencedCause);
     if (this.#expired(server)) this.#discard(server, "server_lifetime");
+    else if (this.#size >= this.#options.defaultPoolSize) this.#discard(server, "default_pool_size");
     else {
       const waiter = this.#waiters.shift();
       if (waiter === null) this.#idle.push(server);
@@ -215,9 +228,8 @@ export class Pool implements ServerOwner {
   /** Opens as many connections as there are waiters, up to the size of the pool. */
   #open(): void {
     if (this.#retry !== null || this.#fenced) return;
-    const { idle, active, tested, login } = this.counts;
-    let room = this.#options.defaultPoolSize - (idle + active + tested + login);
-    let wanted = this.#waiters.size - login;
+    let room = this.#options.defaultPoolSize - this.#size;
+    let wanted = this.#waiters.size - this.#logins.size;
     while (room > 0 && wanted > 0) {
       room -= 1;
       wanted -= 1;
@@ -227,7 +239,7 @@ export class Pool implements ServerOwner {
 
   #startLogin(): void {
     const { endpoint, user, database } = this.identity;
-    const options = { endpoint, user, database, ...this.#login, timeoutMs: this.#options.serverConnectTimeoutMs };
+    const options = { endpoint, user, database, ...this.#login(), timeoutMs: this.#options.serverConnectTimeoutMs };
     const login = new ServerLogin(this.#clock, options, {
       loggedIn: (transport, facts) => {
         this.#logins.delete(login);

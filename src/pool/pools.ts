@@ -52,17 +52,18 @@ export class Pools {
     this.#sweeper = clock.every(millis(SWEEP_EVERY_MS), () => this.#sweep());
   }
 
-  /** Settings for pools that are made from now on. */
+  /** Takes new settings, for the pools that there are, too. */
   reconfigure(options: PoolOptions): void {
     this.#options = options;
+    for (const pool of this.#pools.values()) pool.reconfigure(options);
   }
 
-  /** The pool of this identity; keep it while it is not fenced. `login` is used where it has to be made. */
+  /** The pool of this identity; keep it while it is not fenced. `login` is asked at each login of one that has to be made. */
   of(identity: PoolIdentity, login: () => PoolLogin): Pool {
     const key = keyOf(identity);
     let pool = this.#pools.get(key);
     if (pool === undefined) {
-      pool = new Pool(this.#clock, this.#logger, identity, login(), this.#options, this.#observer);
+      pool = new Pool(this.#clock, this.#logger, identity, login, this.#options, this.#observer);
       this.#pools.set(key, pool);
     }
     return pool;

@@ -4,10 +4,15 @@ import { ProxyError } from "../core/errors.ts";
 
 export class WaitQueue<Waiter> {
   readonly #waiters = new Set<Waiter>();
-  readonly #max: number;
+  #max: number;
 
   /** `max`: waiters at once (setting `wait_queue_max`). */
   constructor(max: number) {
+    this.#max = max;
+  }
+
+  /** Whoever waits already stays. */
+  resize(max: number): void {
     this.#max = max;
   }
 

@@ -97,7 +97,7 @@ export class Steering {
     return this.#pools.totals();
   }
 
-  /** Settings for logins and pools that are made from now on. */
+  /** Takes new settings; servers that are logged in stay so. */
   reconfigure(options: SteeringOptions): void {
     this.#options = options;
     this.#pools.reconfigure(options.pool);

@@ -8,137 +8,10 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Backend } from "../../src/protocol/constants.ts";
 import { Exchange, FORWARD } from "../../src/protocol/exchange.ts";
 import { Framer, type FrameSink, WHOLE } from "../../src/protocol/framer.ts";
+import { copyEnd, functionCall, type Message, type Part, part, rows, tables } from "../support/pipelines.ts";
 import { type Postgres, startPostgres } from "../support/postgres.ts";
 import { type Connection, connect as connectSql, queryOnce, query as sqlQuery } from "../support/sql.ts";
 import { waitFor } from "../support/time.ts";
-
-/** One frontend message; its first byte is its type. */
-type Message = Buffer;
-
-/** What a pipeline is made of: messages that belong together. */
-type Part = readonly Message[];
-
-const functionCall = (): Message => {
-  // Fast-path call of pg_backend_pid() (OID 2026) without arguments, result as text.
-  const message = Buffer.from("F\0\0\0\x0e\0\0\x07\xea\0\0\0\0\0\0", "latin1");
-  return message;
-};
-
-const rows = (good: boolean): Message[] => [
-  serialize.copyData(Buffer.from("1\n2\n")),
-  serialize.copyData(Buffer.from(good ? "3\n" : "three\n")),
-  serialize.copyData(Buffer.from("4\n")),
-];
-const copyEnd = (done: boolean): Message => (done ? serialize.copyDone() : serialize.copyFail("no more"));
-
-const simpleSql = fc.constantFrom(
-  "SELECT 1",
-  "SELECT generate_series(1, 3); SELECT 'two'",
-  "",
-  ";",
-  "SELECT 1/0",
-  "SELEC",
-  "SELECT 1; SELECT 1/0; SELECT 3",
-  "BEGIN",
-  "COMMIT",
-  "ROLLBACK",
-  "INSERT INTO deferred VALUES (1)",
-  "COPY (SELECT generate_series(1, 5)) TO STDOUT",
-  "COPY missing TO STDOUT",
-  "COPY (SELECT 1) TO STDOUT; SELECT 1",
-  "SET application_name = 'a'; RESET application_name",
-  "DO $$ BEGIN RAISE NOTICE 'n'; END $$",
-  "NOTIFY channel",
-  "LISTEN channel",
-  "SELECT pg_notify('channel', 'x')",
-);
-const preparedSql = fc.constantFrom(
-  "SELECT 1",
-  "SELECT generate_series(1, 5)",
-  "",
-  "SELEC",
-  "SELECT 1/0",
-  "SELECT 1; SELECT 2",
-  "INSERT INTO deferred VALUES (1)",
-  "BEGIN",
-  "COMMIT",
-  "ROLLBACK",
-  "COPY (SELECT 1) TO STDOUT",
-);
-const name = fc.constantFrom("", "", "", "s");
-
-const simple: fc.Arbitrary<Part> = simpleSql.map((sql) => [serialize.query(sql)]);
-const simpleCopy: fc.Arbitrary<Part> = fc
-  .record({
-    sql: fc.constantFrom(
-      "COPY items FROM STDIN",
-      "COPY missing FROM STDIN",
-      "SELECT 1; COPY items FROM STDIN; SELECT 2",
-      "SELECT 1/0; COPY items FROM STDIN",
-    ),
-    good: fc.boolean(),
-    done: fc.boolean(),
-  })
-  .map(({ sql, good, done }) => [serialize.query(sql), ...rows(good), copyEnd(done)]);
-const twoCopies: fc.Arbitrary<Part> = fc
-  .tuple(fc.boolean(), fc.boolean())
-  .map(([first, second]) => [
-    serialize.query("COPY items FROM STDIN; COPY items FROM STDIN"),
-    ...rows(first),
-    copyEnd(true),
-    ...rows(true),
-    copyEnd(second),
-  ]);
-const step: fc.Arbitrary<Part> = fc.oneof(
-  fc.record({ name, text: preparedSql }).map((it): Part => [serialize.parse(it)]),
-  fc.record({ portal: name, statement: name }).map((it): Part => [serialize.bind(it)]),
-  fc.record({ type: fc.constantFrom("S" as const, "P" as const), name }).map((it): Part => [serialize.describe(it)]),
-  fc.record({ portal: name, rows: fc.constantFrom(0, 1, 2) }).map((it): Part => [serialize.execute(it)]),
-  fc.record({ type: fc.constantFrom("S" as const, "P" as const), name }).map((it): Part => [serialize.close(it)]),
-  fc.constant<Part>([serialize.flush()]),
-);
-const whole: fc.Arbitrary<Part> = fc
-  .record({ text: preparedSql, sync: fc.boolean() })
-  .map(({ text, sync }) => [
-    serialize.parse({ text }),
-    serialize.bind(),
-    serialize.describe({ type: "P" }),
-    serialize.execute(),
-    ...(sync ? [serialize.sync()] : []),
-  ]);
-// As libpq does it: a Sync right behind the Execute, which the copying server ignores, and one behind the copy.
-const extendedCopy: fc.Arbitrary<Part> = fc
-  .record({
-    text: fc.constantFrom("COPY items FROM STDIN", "COPY missing FROM STDIN"),
-    early: fc.boolean(),
-    good: fc.boolean(),
-    done: fc.boolean(),
-  })
-  .map(({ text, early, good, done }) => [
-    serialize.parse({ text }),
-    serialize.bind(),
-    serialize.execute(),
-    ...(early ? [serialize.sync()] : []),
-    ...rows(good),
-    copyEnd(done),
-    serialize.sync(),
-  ]);
-const sync: fc.Arbitrary<Part> = fc.constant<Part>([serialize.sync()]);
-const stray: fc.Arbitrary<Part> = fc
-  .tuple(fc.boolean(), fc.boolean())
-  .map(([good, done]) => [...rows(good).slice(0, 1), copyEnd(done)]);
-
-const part = fc.oneof(
-  { weight: 4, arbitrary: simple },
-  { weight: 2, arbitrary: simpleCopy },
-  { weight: 1, arbitrary: twoCopies },
-  { weight: 6, arbitrary: step },
-  { weight: 4, arbitrary: whole },
-  { weight: 2, arbitrary: extendedCopy },
-  { weight: 3, arbitrary: sync },
-  { weight: 1, arbitrary: stray },
-  { weight: 1, arbitrary: fc.constant<Part>([functionCall()]) },
-);
 
 /** A connection whose every message goes through a ledger. */
 class Ledger implements FrameSink {
@@ -149,6 +22,8 @@ class Ledger implements FrameSink {
   fenceSeen = false;
   ready = 0;
   closed = false;
+  /** PostgreSQL has ended the session. */
+  ended = false;
   readonly #socket: Socket;
   readonly #framer = new Framer(this);
   /** The server's process, and the transaction status that it last told. */
@@ -199,6 +74,9 @@ class Ledger implements FrameSink {
     const asynchronous = "NSA".includes(letter);
     // Empty means that all was answered: nothing may follow.
     if (empty && !asynchronous) this.problem ??= `${letter} although the ledger was empty`;
+    // A request that is none in the middle of a copy ends the connection: what follows is not the ledger's matter.
+    if (letter === "E" && body.includes("VFATAL")) this.ended = true;
+    if (this.ended) return;
     if (this.exchange.reply(type) !== FORWARD) this.problem ??= `${letter} was not forwarded`;
     if (type === Backend.DataRow && body.includes("the fence")) this.fenceSeen = true;
     if (type === Backend.ReadyForQuery) {
@@ -223,31 +101,35 @@ let postgres: Postgres;
 
 beforeAll(async () => {
   postgres = await startPostgres("exchange");
-  await queryOnce(
-    postgres.login,
-    `CREATE TABLE items (id int);
-     CREATE TABLE deferred (id int PRIMARY KEY DEFERRABLE INITIALLY DEFERRED);
-     INSERT INTO deferred VALUES (1);
-     CREATE TABLE refusing (id int);
-     CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no rows here'; END $$;
-     CREATE TRIGGER refuse BEFORE INSERT ON refusing FOR EACH STATEMENT EXECUTE FUNCTION refuse()`,
-  );
+  await queryOnce(postgres.login, tables);
 });
 
 afterAll(async () => {
   await postgres.remove();
 });
 
+/** The connection was ended by PostgreSQL, for what a client may not do: no matter of the ledger's. */
+class Ended extends Error {}
+
 const settled = async (ledger: Ledger, what: string, look: () => boolean): Promise<void> => {
-  await waitFor(() => ledger.problem !== null || ledger.closed || look(), {
-    timeoutMs: 10_000,
-    intervalMs: 1,
-    what: `${what}: ${ledger.log.join(" ")}`,
-  });
-  if (ledger.problem !== null || ledger.closed) {
-    throw new Error(`${ledger.problem ?? "closed"} while ${what}: ${ledger.log.join(" ")}`);
+  const over = () => ledger.problem !== null || ledger.closed || ledger.ended;
+  try {
+    await waitFor(() => over() || look(), { timeoutMs: 10_000, intervalMs: 1, what });
+  } catch (cause) {
+    throw new Error(`${what}: ${ledger.log.join(" ")}`, { cause });
   }
+  if (ledger.problem === null && ledger.ended) throw new Ended();
+  if (over()) throw new Error(`${ledger.problem ?? "closed"} while ${what}: ${ledger.log.join(" ")}`);
 };
+
+/** Lets a random pipeline pass that PostgreSQL has ended. */
+function unlessEnded(error: unknown): void {
+  if (!(error instanceof Ended)) throw error;
+}
+
+/** Whether PostgreSQL's last word was ReadyForQuery. */
+const isReady = (ledger: Ledger): boolean =>
+  ledger.log.findLast((line) => line.startsWith("< "))?.startsWith("< Z") === true;
 
 /** Sends a pipeline in pieces, letting answers in where `pauses` says so; then a Sync; then, all being answered, a fence. */
 async function play(messages: readonly Message[], pauses: readonly boolean[]): Promise<void> {
@@ -263,13 +145,18 @@ async function play(messages: readonly Message[], pauses: readonly boolean[]): P
       await new Promise((resolve) => setImmediate(resolve));
     }
     if (piece.length > 0) ledger.send(piece);
-    await settled(ledger, "waiting for the ledger to be empty", () => ledger.exchange.empty);
-    const answered = ledger.ready;
+    // After a failed copy nobody can tell which Sync was answered: the ledger may say so, until the next answer tells.
+    const { exchange } = ledger;
+    await settled(
+      ledger,
+      "waiting for the ledger to be empty",
+      () => exchange.empty || (exchange.uncertain && exchange.stalled && isReady(ledger)),
+    );
+    const [certain, answered] = [exchange.empty, ledger.ready];
     ledger.send([serialize.query("ROLLBACK; SELECT 'the fence'")]);
-    await settled(ledger, "waiting for the fence", () => ledger.exchange.empty);
+    await settled(ledger, "waiting for the fence", () => ledger.fenceSeen && exchange.empty);
     // Had something been owed still, its ReadyForQuery had come before the fence's.
-    expect(ledger.fenceSeen, ledger.log.join(" ")).toBe(true);
-    expect(ledger.ready, ledger.log.join(" ")).toBe(answered + 1);
+    if (certain) expect(ledger.ready, ledger.log.join(" ")).toBe(answered + 1);
     expect(ledger.exchange.copyIn).toBe(false);
   } finally {
     ledger.destroy();
@@ -306,7 +193,7 @@ describe("the reply ledger, against PostgreSQL", () => {
         fc.array(part, { minLength: 1, maxLength: 8 }),
         fc.array(fc.boolean(), { maxLength: 9 }),
         async (parts, pauses) => {
-          await play(parts.flat(), pauses);
+          await play(parts.flat(), pauses).catch(unlessEnded);
         },
       ),
       { numRuns: 300, seed: 20_261_120, interruptAfterTimeLimit: 90_000 },
@@ -351,7 +238,7 @@ describe("the reply ledger, against PostgreSQL", () => {
       await fc.assert(
         fc.asyncProperty(fc.array(part, { minLength: 1, maxLength: 6 }), fc.nat(), async (parts, cut) => {
           const messages = parts.flat();
-          await breakOff(admin, messages.slice(0, cut % (messages.length + 1)));
+          await breakOff(admin, messages.slice(0, cut % (messages.length + 1))).catch(unlessEnded);
         }),
         { numRuns: 200, seed: 14, interruptAfterTimeLimit: 40_000 },
       );

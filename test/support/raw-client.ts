@@ -228,6 +228,12 @@ export class RawClient {
     return outline(await this.untilReady());
   }
 
+  /** First column of the first row of a simple query; the whole outline where there is none. */
+  async value(sql: string): Promise<string> {
+    const seen = await this.simple(sql);
+    return seen.find((each) => each.startsWith("D "))?.slice(2) ?? seen.join(", ");
+  }
+
   /** Whether messages are there, or the end is, that nobody has read yet. */
   get heard(): boolean {
     return this.#pending.length > 0 || this.#ended;

@@ -81,9 +81,9 @@ describe("Exchange", () => {
     ["COPY in that the server gives up", ["> Q", "< G", "> d", "< EZ"]],
     ["COPY in with an early Sync, which the server ignores", ["> PBES", "< 12G", "> ddcS", "< CZ"]],
     ["COPY in, extended, with a Sync in the middle", ["> PBE", "< 12G", "> dSdHcS", "< CZ"]],
-    ["COPY in, extended, failed by the client", ["> PBES", "< 12G", "> dfS", "< EZ"]],
     ["COPY in sent ahead of CopyInResponse, simple", ["> Qddc", "< GCZ"]],
     ["COPY in sent ahead of CopyInResponse, extended", ["> PBESddcS", "< 12GCZ"]],
+    ["COPY in, extended, failed by the client", ["> PBE", "< 12G", "> dfS", "< EZ"]],
     ["COPY in given up ahead of CopyInResponse", ["> PBEfSQ", "< 12GEZCZ"]],
     ["two COPYs in one query, both sent ahead", ["> QcfQ", "< GCGEZCZ"]],
     ["two COPYs in one query, one after the other", ["> Q", "< G", "> dc", "< CG", "> dc", "< CZ"]],
@@ -111,6 +111,7 @@ describe("Exchange", () => {
     ["a second batch behind a synced one", ["> PBESPBEH", "< 12CZ12C"]],
     ["a batch behind a query", ["> QPBEH", "< CZ12C"]],
     ["a copy whose Sync came too early", ["> PBES", "< 12G", "> dc", "< C"]],
+    ["a batch behind a copy and its Sync, all sent ahead", ["> PBESdcSPH", "< 12GCZ1"]],
     ["a copy whose Syncs came too early, its end sent ahead", ["> PBESdSc", "< 12GC"]],
   ])("is not empty while an implicit transaction is open: %s", (_name, lines) => {
     const exchange = new Exchange();
@@ -123,6 +124,41 @@ describe("Exchange", () => {
     send(exchange, "S");
     answer(exchange, "Z");
     expect(exchange.empty).toBe(true);
+  });
+
+  // An early Sync is answered or not: only the server knows whether it had read it when the copy failed.
+  test.each<[string, string]>([
+    ["the early Sync was ignored", "EZ"],
+    ["the early Sync was answered", "EZZ"],
+  ])("owes nothing any more once a later answer tells what became of a failed copy: %s", (_name, answers) => {
+    for (const sent of [
+      ["> PBES", "< 12G", "> dfS"],
+      ["> PBESdfS", "< 12G"],
+      ["> PBESdcS", "< 12G"],
+    ]) {
+      const exchange = new Exchange();
+      for (const line of sent) {
+        if (line.startsWith(">")) send(exchange, line.slice(2));
+        else answer(exchange, line.slice(2));
+      }
+      expect(answer(exchange, answers)).toEqual([...answers].map(() => "forward"));
+      // Two answers to two Syncs leave nothing to guess.
+      const certain = answers === "EZZ";
+      expect([exchange.empty, exchange.uncertain]).toEqual([certain, !certain]);
+      send(exchange, "Q");
+      expect(answer(exchange, "TDCZ")).toEqual(Array(4).fill("forward"));
+      expect([exchange.empty, exchange.uncertain]).toEqual([true, false]);
+    }
+  });
+
+  test("takes a late answer to an early Sync for no answer to the request behind it", () => {
+    for (const next of ["Q", "F", "PBES"]) {
+      const exchange = new Exchange();
+      send(exchange, `PBESdcS${next}`);
+      const after = { Q: "CZ", F: "VZ", PBES: "12CZ" }[next] ?? "";
+      expect(answer(exchange, `12GEZZ${after}`), next).toEqual(Array(6 + after.length).fill("forward"));
+      expect([exchange.empty, exchange.uncertain]).toEqual([true, false]);
+    }
   });
 
   test("tells whether the server copies in", () => {

@@ -1,0 +1,227 @@
+// A client's first bytes, over a real socket: in any pieces, and hostile. Whole logins are in test/integration.
+
+import { randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { serialize } from "pg-protocol";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { ScramDerivations } from "../../../src/auth/scram.ts";
+import type { ProxyError } from "../../../src/core/errors.ts";
+import { AUTH_MESSAGE_BYTES_MAX, STARTUP_PACKET_BYTES_MAX } from "../../../src/core/limits.ts";
+import { Transport, type TransportSink } from "../../../src/protocol/transport.ts";
+import { type ClientFacts, ClientLogin, type ClientLoginOptions } from "../../../src/proxy/client-login.ts";
+import { message, startup } from "../../support/raw-client.ts";
+import { waitFor } from "../../support/time.ts";
+
+let server: Server;
+let peer: Socket;
+let transport: Transport;
+let heard: string[];
+let facts: ClientFacts | null;
+let rest: Buffer;
+let error: ProxyError | null;
+
+const until = (what: string, look: () => boolean): Promise<true> =>
+  waitFor(look, { timeoutMs: 10_000, intervalMs: 2, what });
+
+const silent: TransportSink = { bytes() {}, drained() {}, ended() {}, closed() {} };
+
+function login(changes: Partial<ClientLoginOptions> = {}): void {
+  // Its own log: what comes late is not for the next one.
+  const log = heard;
+  const options: ClientLoginOptions = {
+    method: "trust",
+    allowClearText: true,
+    secretOf: (user) => (user === "app" ? { kind: "plain", password: "right" } : null),
+    tls: { kind: "off" },
+    random: randomBytes,
+    mockKey: Buffer.alloc(32),
+    derivations: new ScramDerivations(),
+    admit: () => null,
+    ...changes,
+  };
+  const sink = new ClientLogin(transport, options, {
+    authenticated: (who, _final, bytes) => {
+      log.push("authenticated");
+      facts = who;
+      rest = Buffer.from(bytes);
+    },
+    cancelRequested: (pid, key) => log.push(`cancel ${pid} ${key.toString("hex")}`),
+    refused: (refusal) => {
+      log.push(`refused ${refusal.sqlstate}`);
+      error = refusal;
+    },
+    ended: () => log.push("ended"),
+    closed: () => log.push("closed"),
+  });
+  transport.attach(sink);
+}
+
+beforeEach(async () => {
+  [heard, facts, rest, error] = [[], null, Buffer.alloc(0), null];
+  server = createServer();
+  const accepted = once(server, "connection");
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = server.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  peer = connect({ port: address.port, host: "127.0.0.1" });
+  peer.on("error", () => {});
+  const [socket] = (await accepted) as [Socket];
+  transport = new Transport(socket, silent);
+});
+
+afterEach(async () => {
+  peer.destroy();
+  transport.destroy();
+  await new Promise((resolve) => server.close(resolve));
+});
+
+const settled = (): Promise<true> => until("the login is over", () => heard.length > 0);
+
+describe("a client's login", () => {
+  test("takes its packet byte by byte, and keeps what comes early for the client", async () => {
+    login();
+    const early = serialize.query("SELECT 1");
+    for (const byte of Buffer.concat([startup({ user: "app", database: "db", DateStyle: "ISO" })])) {
+      peer.write(Buffer.of(byte));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await settled();
+    expect(facts).toEqual({ user: "app", database: "db", settings: new Map([["DateStyle", "ISO"]]), tls: false });
+    expect(rest.length).toBe(0);
+    heard = [];
+    login();
+    peer.write(Buffer.concat([startup({ user: "app" }), early]));
+    await settled();
+    expect([facts?.database, rest]).toEqual(["app", early]);
+  });
+
+  test("takes settings out of options, and lets those that are parameters of their own win, in either order", async () => {
+    for (const parameters of [
+      { user: "app", options: "-c a=b -c c=d", a: "own" },
+      { user: "app", a: "own", options: "-c a=b -c c=d" },
+    ]) {
+      heard = [];
+      login();
+      peer.write(startup(parameters));
+      await settled();
+      expect(new Map(facts?.settings)).toEqual(
+        new Map([
+          ["a", "own"],
+          ["c", "d"],
+        ]),
+      );
+    }
+  });
+
+  test("answers N to SSLRequest and GSSENCRequest where there is no TLS, and goes on in clear", async () => {
+    login();
+    const answers: Buffer[] = [];
+    peer.on("data", (chunk: Buffer) => answers.push(chunk));
+    for (const code of [80_877_103, 80_877_104]) {
+      const request = Buffer.alloc(8);
+      request.writeInt32BE(8);
+      request.writeInt32BE(code, 4);
+      const before = answers.length;
+      peer.write(request);
+      await until("an answer", () => answers.length > before);
+    }
+    expect(Buffer.concat(answers).toString()).toBe("NN");
+    peer.write(startup({ user: "app" }));
+    await settled();
+    expect(heard).toEqual(["authenticated"]);
+  });
+
+  test("never reads on in clear behind an SSLRequest", async () => {
+    login();
+    peer.write(Buffer.concat([serialize.requestSsl(), startup({ user: "app" })]));
+    await settled();
+    expect(heard).toEqual(["refused 08P01"]);
+    expect(error?.message).toBe("received unencrypted data after SSLRequest");
+  });
+
+  test("hands a cancel request on, and reads nothing behind it", async () => {
+    login();
+    peer.write(Buffer.concat([serialize.cancel(7, 255), startup({ user: "app" })]));
+    await settled();
+    expect(heard).toEqual(["cancel 7 000000ff"]);
+  });
+
+  test.each<[string, Buffer, string]>([
+    ["no user", startup({ database: "x" }), "28000"],
+    ["an empty user", startup({ user: "" }), "28000"],
+    ["a replication connection", startup({ user: "app", replication: "database" }), "0A000"],
+    ["switches that are no settings", startup({ user: "app", options: "-e" }), "42601"],
+    ["a packet that is too long", startup({ user: "app", a: "x".repeat(STARTUP_PACKET_BYTES_MAX) }), "08P01"],
+    ["HTTP", Buffer.from("GET / HTTP/1.1\r\n\r\n"), "08P01"],
+  ])("refuses %s as PostgreSQL does", async (_name, bytes, sqlstate) => {
+    login();
+    peer.write(bytes);
+    await settled();
+    expect(heard).toEqual([`refused ${sqlstate}`]);
+  });
+
+  test("does not wait for the rest of a packet whose length is refused", async () => {
+    login();
+    peer.write(Buffer.from([0x7f, 0xff, 0xff, 0xff]));
+    await settled();
+    expect(heard).toEqual(["refused 08P01"]);
+  });
+
+  test("asks whether there is room only for clients, not for cancel requests", async () => {
+    let asked = 0;
+    const admit = () => {
+      asked += 1;
+      return null;
+    };
+    login({ admit });
+    peer.write(serialize.cancel(7, 255));
+    await settled();
+    expect(asked).toBe(0);
+    heard = [];
+    login({ admit });
+    peer.write(startup({ user: "app" }));
+    await settled();
+    expect(asked).toBe(1);
+  });
+
+  test("reads a password as long as PostgreSQL does, and nothing longer before it is there", async () => {
+    const password = (bytes: number): Buffer => message("p", Buffer.alloc(bytes - 5, "x"), Buffer.alloc(1));
+    expect(password(AUTH_MESSAGE_BYTES_MAX).readInt32BE(1)).toBe(AUTH_MESSAGE_BYTES_MAX);
+    login({ method: "password" });
+    peer.write(Buffer.concat([startup({ user: "app" }), password(AUTH_MESSAGE_BYTES_MAX)]));
+    await settled();
+    expect(heard).toEqual(["refused 28P01"]);
+    heard = [];
+    login({ method: "password" });
+    peer.write(Buffer.concat([startup({ user: "app" }), password(AUTH_MESSAGE_BYTES_MAX + 1).subarray(0, 5)]));
+    await settled();
+    expect([heard, error?.message]).toEqual([["refused 08P01"], "invalid message length"]);
+  });
+
+  test("takes a password in pieces, with what comes early behind it", async () => {
+    login({ method: "password" });
+    const bytes = Buffer.concat([startup({ user: "app" }), serialize.password("right"), serialize.sync()]);
+    for (const byte of bytes.subarray(0, -5)) {
+      peer.write(Buffer.of(byte));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    await settled();
+    expect(heard).toEqual(["authenticated"]);
+  });
+
+  test("calls any other message in the place of a password a violation", async () => {
+    login({ method: "scram-sha-256" });
+    peer.write(Buffer.concat([startup({ user: "app" }), serialize.query("SELECT 1")]));
+    await settled();
+    expect(heard).toEqual(["refused 08P01"]);
+    expect(error?.message).toBe("expected password response, got message type 81");
+  });
+
+  test("tells of an end before its time", async () => {
+    login();
+    peer.end(startup({ user: "app" }).subarray(0, 9));
+    await settled();
+    expect(heard[0]).toBe("ended");
+  });
+});
