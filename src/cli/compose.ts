@@ -78,6 +78,7 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
     queryWaitTimeoutMs: pool.queryWaitTimeoutMs,
     clientLoginTimeoutMs: pool.clientLoginTimeoutMs,
     clientIdleTimeoutMs: pool.clientIdleTimeoutMs,
+    maxPreparedStatements: pool.maxPreparedStatements,
   };
 }
 

@@ -106,6 +106,8 @@ export interface PoolConfig {
   readonly serverLoginRetryMs: Millis;
   readonly serverIdleTimeoutMs: Millis;
   readonly serverLifetimeMs: Millis;
+  /** 0: prepared statements do not follow clients. */
+  readonly maxPreparedStatements: number;
   /** Null: nothing is sent. */
   readonly serverResetQuery: string | null;
   readonly drainTimeoutMs: Millis;

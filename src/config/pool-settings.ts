@@ -18,6 +18,7 @@ export function resolvePool(file: FilePool): PoolConfig {
     serverIdleTimeoutMs: file.server_idle_timeout,
     serverLifetimeMs: file.server_lifetime,
     serverResetQuery: file.server_reset_query.trim() === "" ? null : file.server_reset_query,
+    maxPreparedStatements: file.max_prepared_statements,
     drainTimeoutMs: file.drain_timeout,
   };
 }

@@ -149,6 +149,14 @@ export const poolSchema = z.strictObject({
     .string()
     .default("DISCARD ALL")
     .describe("sent when a session-mode client leaves its server; empty: nothing"),
+  max_prepared_statements: z
+    .int()
+    .min(0)
+    .max(100_000)
+    .default(200)
+    .describe(
+      "named statements that a server keeps for its clients in transaction pooling; 0: they do not follow clients",
+    ),
   drain_timeout: positiveDuration
     .prefault("30s")
     .describe("how long open transactions may go on at shutdown or switchover"),

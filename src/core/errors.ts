@@ -30,6 +30,7 @@ export const errorTable = {
   query_wait_timeout: row("57P03", "FATAL", true),
   wait_queue_full: row("53300", "FATAL", true),
   read_only_cluster: row("25006", "FATAL", false),
+  statement_exists: row("42P05", "ERROR", false),
   leader_changed: row("40001", "ERROR", true),
   in_failed_transaction: row("25P02", "ERROR", false),
   read_interrupted: row("40001", "ERROR", true),
@@ -70,4 +71,12 @@ export class ProxyError extends Error {
     this.detail = extras.detail ?? null;
     this.hint = extras.hint ?? null;
   }
+}
+
+/** What every statement gets in a failed transaction. */
+export function inFailedTransaction(): ProxyError {
+  return new ProxyError(
+    "in_failed_transaction",
+    "current transaction is aborted, commands ignored until end of transaction block",
+  );
 }

@@ -31,3 +31,7 @@ export const CANCEL_TIMEOUT_MS = 5_000;
 export const CANCEL_RESERVE = 32;
 /** Pairs of database and user that are remembered; beyond it those without a living pool are forgotten. */
 export const GROUPS_MAX = 1_000;
+/** A message's beginning that is read where only its names matter (Bind, Describe, Close); portal and statement name fit in there. */
+export const HEAD_BYTES = 1_024;
+/** A Parse that is longer cannot be kept for other servers: its client stays with its server. */
+export const STATEMENT_BYTES_MAX = 65_536;

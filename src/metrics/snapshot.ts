@@ -100,7 +100,7 @@ export interface PoolSnapshot {
   readonly waiting: number;
 }
 
-const clientStates = ["login", "idle", "waiting", "active", "failed", "closed"] as const;
+const clientStates = ["login", "idle", "waiting", "settling", "active", "failed", "closed"] as const;
 export type ClientCounts = Readonly<Record<(typeof clientStates)[number], number>>;
 
 /** What happened on a listener since it was opened. */
@@ -266,7 +266,7 @@ function listenerSnapshots(dataPlane: DataPlane, listeners: readonly ActiveListe
   return shown;
 }
 
-const noClients = () => ({ login: 0, idle: 0, waiting: 0, active: 0, failed: 0, closed: 0 });
+const noClients = () => ({ login: 0, idle: 0, waiting: 0, settling: 0, active: 0, failed: 0, closed: 0 });
 
 function trafficSnapshot(traffic: Traffic): TrafficSnapshot {
   return {

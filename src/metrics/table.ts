@@ -186,7 +186,7 @@ const clientRows: readonly MetricRow[] = [
   {
     name: "pgsteer_clients",
     kind: "gauge",
-    help: "Clients by state: login, idle, waiting (for a server or a leader), active (has a server), failed (its transaction was lost; it has still to roll back).",
+    help: "Clients by state: login, idle, waiting (for a server or a leader), settling (its settings are being learnt), active (has a server), failed (its transaction was lost; it has still to roll back).",
     labels: ["cluster", "listener", "state"],
     read: ({ listeners }) =>
       listeners.flatMap(({ name: listener, cluster, clients: { closed: _, ...states } }) =>

@@ -13,15 +13,8 @@ import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import type { Transport } from "../protocol/transport.ts";
-import {
-  type Endpoint,
-  isShutdown,
-  type LoginFacts,
-  type LossCause,
-  memberIsGoing,
-  Server,
-  type ServerOwner,
-} from "./server.ts";
+import { isShutdown, type LossCause, memberIsGoing } from "./loss.ts";
+import { type Endpoint, type LoginFacts, Server, type ServerOwner } from "./server.ts";
 import { type LoginFailure, ServerLogin } from "./server-login.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
@@ -199,7 +192,7 @@ export class Pool implements ServerOwner {
         this.#tested.delete(server);
         if (server.state === "closed") return;
         if (!result.ok || server.status !== TransactionStatus.Idle) return this.#discard(server, "reset failed");
-        if (sql === this.#options.serverResetQuery) server.settingsReset();
+        if (sql === this.#options.serverResetQuery) server.sessionReset();
         if (next === "session" && this.#options.serverResetQuery !== "") {
           return this.#clean(server, this.#options.serverResetQuery, "transaction");
         }

@@ -6,7 +6,7 @@ import { assert } from "../core/assert.ts";
 import { MESSAGE_BYTES_MAX, WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../core/limits.ts";
 import type { Millis } from "../core/units.ts";
 import { Backend, HEADER_BYTES, TransactionStatus } from "../protocol/constants.ts";
-import { Exchange, SWALLOW, UNEXPECTED } from "../protocol/exchange.ts";
+import { Exchange, FAKE_DEALLOCATE, SWALLOW, UNEXPECTED } from "../protocol/exchange.ts";
 import { DROP, Framer, type FrameSink, PASS, STOP, type Verdict, WHOLE } from "../protocol/framer.ts";
 import {
   decodeDataRow,
@@ -19,50 +19,21 @@ import {
 } from "../protocol/messages.ts";
 import { MalformedBody } from "../protocol/reader.ts";
 import type { Transport, TransportSink } from "../protocol/transport.ts";
+import { droppingTags, tellingLengths, tellingTags } from "./command-tags.ts";
+import { fakeAnswer } from "./fake-answers.ts";
+import type { ServerHolder } from "./holder.ts";
+import { type LossCause, lossFields } from "./loss.ts";
 import { followsClient, SettingsSet } from "./settings.ts";
+import { ServerStatements } from "./statements.ts";
 
+const DUPLICATE_STATEMENT = "42P05";
+/** "cached plan must not change result type", among others. */
+const FEATURE_NOT_SUPPORTED = "0A000";
 /** Where a server connection leads. */
 export interface Endpoint {
   readonly member: string;
   readonly host: string;
   readonly port: number;
-}
-
-/** Why a server connection ended. */
-export type LossCause =
-  /** `ours`: closed in good order; `fenced`: cut by us because the member was deposed; `closed`: the connection broke;
-   * `violation`: the server does not keep to the protocol. */
-  | { readonly kind: "ours" | "fenced" | "closed" | "violation"; readonly reason: string }
-  /** The server said so: its last words, decoded and as they came. */
-  | { readonly kind: "fatal"; readonly reason: string; readonly fields: ErrorFields; readonly message: Buffer };
-
-/** SQLSTATEs of a server that was stopped, crashed or is starting. */
-const shutdownStates = new Set(["57P01", "57P02", "57P03"]);
-
-/** Whether an error says that the server as a whole does not serve now. */
-export const isShutdown = (fields: ErrorFields): boolean => shutdownStates.has(fields.sqlstate);
-
-/** Whether a loss says something about the member, not only about this connection. */
-export function memberIsGoing(cause: LossCause): boolean {
-  return cause.kind === "closed" || (cause.kind === "fatal" && isShutdown(cause.fields));
-}
-
-/** Who holds the lease. All calls are synchronous, in the order of the stream. */
-export interface ServerHolder {
-  /** Bytes of replies, valid only during the call unless flushed. */
-  reply(buffer: Buffer, start: number, end: number): void;
-  /** The server changed a reported parameter. Returns whether the client is told. */
-  parameterChanged(name: string, value: string): boolean;
-  /** A ReadyForQuery with this status was handed over. The holder may release the server within this call. */
-  ready(status: number): void;
-  /** A request of our own (settings) failed: the server is not what the client expects. */
-  ownRequestFailed(fields: ErrorFields): void;
-  /** Everything that one read brought was handed over. */
-  flushReplies(): void;
-  /** The server takes bytes again. */
-  serverDrained(): void;
-  /** The server is gone; the lease with it. */
-  lost(cause: LossCause): void;
 }
 
 /** Who owns the server: its pool. */
@@ -98,6 +69,7 @@ export class Server implements FrameSink, TransportSink {
   readonly key: Buffer;
   readonly loggedInAt: Millis;
   readonly exchange = new Exchange();
+  readonly statements = new ServerStatements();
   /** Session settings in force beyond those of the login. */
   settings: SettingsSet = SettingsSet.empty;
   /** Transaction status at the last ReadyForQuery. */
@@ -160,19 +132,59 @@ export class Server implements FrameSink, TransportSink {
     this.#transport.resume();
   }
 
-  /** Queues SQL in front of what the holder sends next; leaves in the same write. */
-  bringSettingsTo(wanted: SettingsSet): void {
-    const sql = wanted.sqlFrom(this.settings);
-    if (sql === null) return;
-    const message = query(sql);
-    this.exchange.ownQuery();
-    this.#transport.add(message, 0, message.length);
+  /**
+   * Queues SQL in front of what the holder sends next; leaves in the same write. `alone`: prepared statements are the holder's own
+   * affair, and it must find none.
+   */
+  bringSettingsTo(wanted: SettingsSet, alone = false): void {
+    const parts = [alone && this.statements.size > 0 ? "DEALLOCATE ALL" : null, wanted.sqlFrom(this.settings)];
+    if (alone) {
+      this.statements.clear();
+      this.statements.unnamed = null;
+    }
+    const sql = parts.filter((part) => part !== null).join(";");
+    if (sql === "") return;
+    this.#ownQuery();
+    this.send(query(sql));
     this.settings = wanted;
   }
 
-  /** Forgets what settings there were: a reset query has undone them. */
-  settingsReset(): void {
+  /** A simple query of our own, which takes the unnamed statement away, as any. */
+  #ownQuery(): void {
+    this.exchange.ownQuery();
+    this.statements.unnamed = null;
+  }
+
+  /** Forgets what the session had: a reset query has undone it. */
+  sessionReset(): void {
     this.settings = SettingsSet.empty;
+    this.statements.clear();
+    this.statements.unnamed = null;
+  }
+
+  /** Gathers a message of our own making for the server. */
+  send(message: Buffer): void {
+    this.#transport.add(message, 0, message.length);
+  }
+
+  /** Answers a simple query that deallocates a statement, when its turn comes. Not inside an open batch. */
+  answerDeallocate(forget: () => void): void {
+    const completed = (): void => {
+      if (this.status !== TransactionStatus.Failed) forget();
+    };
+    this.exchange.account(FAKE_DEALLOCATE, { completed, failed: () => {}, skipped: () => {}, error: null });
+  }
+
+  /** Gives the answers that are ours to give, as far as it is their turn. Returns whether there were any. */
+  #giveFakes(holder: ServerHolder): boolean {
+    let given = false;
+    for (let fake = this.exchange.takeFake(); fake !== null; fake = this.exchange.takeFake()) {
+      const answer = fakeAnswer(fake, this.status);
+      holder.reply(answer, 0, answer.length);
+      given = true;
+      if (fake === FAKE_DEALLOCATE) holder.ready(this.status);
+    }
+    return given;
   }
 
   /** active or idle → tested: runs `sql` for ourselves. When `done` is called the server is idle again, or closed. */
@@ -181,7 +193,7 @@ export class Server implements FrameSink, TransportSink {
     assert(this.exchange.empty, "run with replies owed");
     this.#ownRow = null;
     this.#state = { kind: "tested", done, now };
-    this.exchange.ownQuery();
+    this.#ownQuery();
     this.#transport.write(query(sql));
   }
 
@@ -192,7 +204,13 @@ export class Server implements FrameSink, TransportSink {
 
   /** Sends what was gathered. False when the server is slow: wait for `serverDrained`. */
   flush(): boolean {
-    return this.#transport.flush();
+    const flowing = this.#transport.flush();
+    // Between two messages what is ours to answer can be answered at once.
+    if (this.#state.kind === "active" && !this.midMessage) {
+      const { holder } = this.#state;
+      if (this.#giveFakes(holder)) holder.flushReplies();
+    }
+    return flowing;
   }
 
   /** Whether it does not take bytes as fast as they come. */
@@ -237,7 +255,9 @@ export class Server implements FrameSink, TransportSink {
     if (this.#state.kind === "closed") return;
     this.#framer.push(buffer, start, end);
     const state = this.#state;
-    if (state.kind === "active") state.holder.flushReplies();
+    if (state.kind !== "active") return;
+    if (!this.midMessage) this.#giveFakes(state.holder);
+    state.holder.flushReplies();
   }
 
   drained(): void {
@@ -267,6 +287,7 @@ export class Server implements FrameSink, TransportSink {
       return STOP;
     }
     if (state === "idle") return this.#whileIdle(type);
+    if (this.#state.kind === "active") this.#giveFakes(this.#state.holder);
     const verdict = this.exchange.reply(type);
     if (verdict === UNEXPECTED) {
       this.#violation(`unexpected message type 0x${type.toString(16)}`);
@@ -276,7 +297,7 @@ export class Server implements FrameSink, TransportSink {
       const wanted = type === Backend.DataRow && this.#ownRow === null && length <= WHOLE_BACKEND_MESSAGE_BYTES_MAX;
       return wanted ? WHOLE : DROP;
     }
-    return PASS;
+    return type === Backend.CommandComplete && tellingLengths.has(length) ? WHOLE : PASS;
   }
 
   #whileIdle(type: number): Verdict {
@@ -294,6 +315,7 @@ export class Server implements FrameSink, TransportSink {
       if (type === Backend.ReadyForQuery) this.#readyForQuery(buffer, start, end);
       else if (type === Backend.ErrorResponse) this.#errorResponse(buffer, start, end);
       else if (type === Backend.ParameterStatus) this.#parameterStatus(buffer, start, end);
+      else if (type === Backend.CommandComplete) this.#commandComplete(buffer, start, end);
       else this.#ownRow = decodeDataRow(buffer, start + HEADER_BYTES, end);
     } catch (error) {
       if (!(error instanceof MalformedBody)) throw error;
@@ -307,6 +329,7 @@ export class Server implements FrameSink, TransportSink {
 
   #readyForQuery(buffer: Buffer, start: number, end: number): void {
     if (end - start !== HEADER_BYTES + 1) throw new MalformedBody("ReadyForQuery of a wrong length");
+    if (this.#state.kind === "active") this.#giveFakes(this.#state.holder);
     const own = this.exchange.own;
     if (this.exchange.reply(Backend.ReadyForQuery) === UNEXPECTED) return this.#violation("unexpected ReadyForQuery");
     this.status = buffer[start + HEADER_BYTES] as number;
@@ -336,10 +359,24 @@ export class Server implements FrameSink, TransportSink {
       const message = Buffer.from(buffer.subarray(start, end));
       return this.#lose({ kind: "fatal", reason: fields.message, fields, message });
     }
-    const own = this.exchange.own;
-    if (this.exchange.reply(Backend.ErrorResponse) === UNEXPECTED) return this.#violation("unexpected ErrorResponse");
-    if (own) this.#ownError = fields;
-    else if (this.#state.kind === "active") this.#state.holder.reply(buffer, start, end);
+    if (this.#state.kind === "active") this.#giveFakes(this.#state.holder);
+    const replacement = fields.sqlstate === DUPLICATE_STATEMENT ? this.exchange.replacement : null;
+    const verdict = this.exchange.reply(Backend.ErrorResponse);
+    if (verdict === UNEXPECTED) return this.#violation("unexpected ErrorResponse");
+    if (verdict === SWALLOW) this.#ownError = fields;
+    if (verdict === SWALLOW || this.#state.kind !== "active") return;
+    if (fields.sqlstate === FEATURE_NOT_SUPPORTED) this.#state.holder.session.planRefused();
+    if (replacement !== null) this.#state.holder.reply(replacement, 0, replacement.length);
+    else this.#state.holder.reply(buffer, start, end);
+  }
+
+  /** Some commands change the session beyond their transaction. */
+  #commandComplete(buffer: Buffer, start: number, end: number): void {
+    if (this.#state.kind !== "active") return;
+    this.#state.holder.reply(buffer, start, end);
+    const tag = buffer.toString("latin1", start + HEADER_BYTES, end - 1);
+    if (droppingTags.has(tag)) this.statements.clear();
+    if (tellingTags.has(tag)) this.#state.holder.session.commandDone(tag);
   }
 
   #parameterStatus(buffer: Buffer, start: number, end: number): void {
@@ -347,17 +384,16 @@ export class Server implements FrameSink, TransportSink {
     this.parameters.set(name, value);
     // A rollback of our own undoes what a client has set.
     if (this.#state.kind === "tested" && this.settings.has(name)) this.settings = this.settings.with(name, value);
-    if (this.#state.kind !== "active" || this.exchange.own) return;
+    if (this.#state.kind !== "active") return;
+    if (this.exchange.own) {
+      if (this.#state.holder.session.parameterRestored(name, value)) this.#state.holder.reply(buffer, start, end);
+      return;
+    }
     if (followsClient(name)) this.settings = this.settings.with(name, value);
-    if (this.#state.holder.parameterChanged(name, value)) this.#state.holder.reply(buffer, start, end);
+    if (this.#state.holder.session.parameterChanged(name, value)) this.#state.holder.reply(buffer, start, end);
   }
 
   #violation(what: string): void {
     this.#lose({ kind: "violation", reason: `protocol violation by the server: ${what}` });
   }
-}
-
-function lossFields(cause: LossCause): ErrorFields {
-  if (cause.kind === "fatal") return cause.fields;
-  return { severity: "FATAL", sqlstate: "08006", message: cause.reason, detail: null, hint: null };
 }

@@ -45,6 +45,12 @@ export class SettingsSet {
     return new SettingsSet(new Map(this.#entries).set(key, { name, value }));
   }
 
+  /** This set, with everything in `other` on top of it. */
+  overlaid(other: SettingsSet): SettingsSet {
+    if (other.size === 0 || other.equals(this)) return this.size === 0 ? other : this;
+    return new SettingsSet(new Map([...this.#entries, ...other.#entries]));
+  }
+
   has(name: string): boolean {
     return this.#entries.has(name.toLowerCase());
   }
@@ -85,4 +91,21 @@ function quoteName(name: string): string {
     .split(".")
     .map((part) => `"${part.replaceAll('"', '""')}"`)
     .join(".");
+}
+
+/** Asks a session which settings were made in it: one JSON object, names to values. */
+export const SETTINGS_QUESTION = `SELECT coalesce(pg_catalog.json_object_agg(name, setting), '{}')::text FROM (
+  SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' AND name !~ '^transaction_'
+  UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none') s`;
+
+/** Reads the answer; null when it is not one. */
+export function decodeSettings(answer: string | null | undefined): SettingsSet | null {
+  try {
+    const decoded: unknown = JSON.parse(answer ?? "");
+    if (typeof decoded !== "object" || decoded === null) return null;
+    const entries = Object.entries(decoded);
+    return SettingsSet.of(entries.map(([name, value]) => [name, String(value)] as const));
+  } catch {
+    return null;
+  }
 }

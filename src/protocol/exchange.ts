@@ -11,6 +11,24 @@ import { Backend, Frontend } from "./constants.ts";
 const OWN = 0x80;
 const TYPE = 0x7f;
 
+/** Stands for a ParseComplete or CloseComplete that we give in the server's place, when its turn comes. */
+export const FAKE_PARSE_COMPLETE = 1;
+export const FAKE_CLOSE_COMPLETE = 2;
+/** Stands for the whole answer to a simple query that deallocates, ReadyForQuery included. */
+export const FAKE_DEALLOCATE = 3;
+export type Fake = typeof FAKE_PARSE_COMPLETE | typeof FAKE_CLOSE_COMPLETE | typeof FAKE_DEALLOCATE;
+
+/** What becomes of a Parse or Close, for whoever keeps account of statements. Exactly one of the calls is made. */
+export interface Outcome {
+  completed(): void;
+  /** The server refused it. */
+  failed(): void;
+  /** It was never run: an earlier error skipped it, or the server is gone. */
+  skipped(): void;
+  /** What the client is told instead of the server's error; null for the server's own words. */
+  readonly error: Buffer | null;
+}
+
 /** Forward the reply to the client. */
 export const FORWARD = 0;
 /** The reply belongs to a request of our own. */
@@ -26,6 +44,8 @@ export class Exchange {
   #ring = new Uint8Array(INITIAL_ENTRIES);
   #head = 0;
   #count = 0;
+  /** Outcomes of the Parse, Close and fake entries in the ring, in their order; null where nobody keeps account. */
+  #outcomes: (Outcome | null)[] = [];
   /** The server reported an error in the extended protocol and no Sync that ends the skipping has been sent. */
   #skipping = false;
   /** The server is in COPY IN and has not been told of its end. */
@@ -49,9 +69,21 @@ export class Exchange {
     return this.#lateSyncs > 0;
   }
 
+  /** An extended batch, or a copy, is open at the sending end. */
+  get openBatch(): boolean {
+    return this.#unsynced || this.#skipping || this.#copyIn;
+  }
+
+  /** What is sent now, up to the next Sync, will be skipped. */
+  get skipping(): boolean {
+    return this.#skipping;
+  }
+
   /** Nothing will come unless more is sent. */
   get stalled(): boolean {
-    return this.#count === 0 || this.#copyIn;
+    if (this.#copyIn) return true;
+    for (let index = 0; index < this.#count; index++) if (endsBatch(this.#at(index) & TYPE)) return false;
+    return true;
   }
 
   /** No more requests until some are answered. */
@@ -72,10 +104,11 @@ export class Exchange {
   request(type: number): void {
     switch (type) {
       case Frontend.Parse:
+      case Frontend.Close:
+        return this.account(type, null);
       case Frontend.Bind:
       case Frontend.Describe:
       case Frontend.Execute:
-      case Frontend.Close:
         this.#unsynced = true;
         if (!this.#skips) this.#append(type);
         return;
@@ -105,6 +138,32 @@ export class Exchange {
     }
   }
 
+  /** Notes a Parse or Close that is being sent, or a fake that stands in its place; `outcome` hears what becomes of it. */
+  account(type: number, outcome: Outcome | null, own = false): void {
+    this.#unsynced = type !== FAKE_DEALLOCATE;
+    if (this.#skips) {
+      outcome?.skipped();
+      return;
+    }
+    this.#append(own ? type | OWN : type);
+    this.#outcomes.push(outcome);
+  }
+
+  /** The fake whose turn it is, which is then done with; null when it is the server's turn. */
+  takeFake(): Fake | null {
+    if (this.#count === 0) return null;
+    const type = this.#at(0);
+    if (type !== FAKE_PARSE_COMPLETE && type !== FAKE_CLOSE_COMPLETE && type !== FAKE_DEALLOCATE) return null;
+    this.#pop();
+    this.#outcomes.shift()?.completed();
+    return type;
+  }
+
+  /** What the client is told instead of the error that the server gives to the next request; null for the server's own words. */
+  get replacement(): Buffer | null {
+    return this.#count > 0 && isAccounted(this.#at(0) & TYPE) ? (this.#outcomes[0]?.error ?? null) : null;
+  }
+
   /** Notes a simple query of our own; its replies are swallowed. */
   ownQuery(): void {
     this.#append(Frontend.Query | OWN);
@@ -120,11 +179,14 @@ export class Exchange {
     else if (this.uncertain && !this.#syncIsNext) return this.#lateAnswer();
     if (this.#count === 0) return UNEXPECTED;
     const entry = this.#at(0);
-    const verdict = (entry & OWN) === 0 ? FORWARD : SWALLOW;
+    // The error of a Parse that we put in front of a client's message is that message's error.
+    const told = (entry & OWN) === 0 || (type === Backend.ErrorResponse && (entry & TYPE) !== Frontend.Query);
+    const verdict = told ? FORWARD : SWALLOW;
     if (type === Backend.ErrorResponse) this.#error(entry & TYPE);
     else if (type === Backend.CopyInResponse || type === Backend.CopyBothResponse) this.#beginCopyIn();
     else if (ends(entry & TYPE, type)) {
       this.#pop();
+      if (isAccounted(entry & TYPE)) this.#outcomes.shift()?.completed();
       this.#ignoredSyncs = 0;
       if (type === Backend.ReadyForQuery) {
         this.#lateSyncs += this.#lateAfterReady;
@@ -154,6 +216,7 @@ export class Exchange {
     }
     const openBatch = work || this.#unsynced;
     this.#count = 0;
+    for (const outcome of this.#outcomes.splice(0)) outcome?.skipped();
     this.#skipping = false;
     this.#copyIn = false;
     this.#unsynced = false;
@@ -190,7 +253,15 @@ export class Exchange {
       this.#ignoredSyncs = 0;
       return;
     }
-    while (this.#count > 0 && !this.#syncIsNext) this.#pop();
+    if (isAccounted(type)) {
+      this.#pop();
+      this.#outcomes.shift()?.failed();
+    }
+    while (this.#count > 0 && !this.#syncIsNext) {
+      const skipped = this.#at(0) & TYPE;
+      this.#pop();
+      if (isAccounted(skipped)) this.#outcomes.shift()?.skipped();
+    }
     this.#skipping = this.#count === 0;
     this.#lateSyncs = this.#ignoredSyncs;
     this.#ignoredSyncs = 0;
@@ -255,7 +326,14 @@ export class Exchange {
 }
 
 const endsBatch = (type: number): boolean =>
-  type === Frontend.Sync || type === Frontend.Query || type === Frontend.FunctionCall;
+  type === Frontend.Sync || type === Frontend.Query || type === Frontend.FunctionCall || type === FAKE_DEALLOCATE;
+
+const isAccounted = (type: number): boolean =>
+  type === Frontend.Parse ||
+  type === Frontend.Close ||
+  type === FAKE_PARSE_COMPLETE ||
+  type === FAKE_CLOSE_COMPLETE ||
+  type === FAKE_DEALLOCATE;
 
 /** Whether a reply of type `reply` is the last one to a request of type `request`. */
 function ends(request: number, reply: number): boolean {

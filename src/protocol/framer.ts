@@ -2,7 +2,7 @@
 // what should become of it; forwarded bodies pass in whatever pieces they arrive in. Nothing is allocated per message, except
 // where a message that is wanted whole arrives in pieces; the owner has then already checked its length.
 
-import { MESSAGE_BYTES_MAX } from "../core/limits.ts";
+import { HEAD_BYTES, MESSAGE_BYTES_MAX } from "../core/limits.ts";
 import { HEADER_BYTES } from "./constants.ts";
 
 /** Hand its bytes to `pass`, header included, as they come. */
@@ -13,7 +13,9 @@ export const WHOLE = 1;
 export const DROP = 2;
 /** Leave it, and all that follows, unread; `push` returns where it begins. */
 export const STOP = 3;
-export type Verdict = typeof PASS | typeof WHOLE | typeof DROP | typeof STOP;
+/** Hand its beginning, at least HEAD_BYTES of it or all, to `head`; what is left passes. */
+export const HEAD = 4;
+export type Verdict = typeof PASS | typeof WHOLE | typeof DROP | typeof STOP | typeof HEAD;
 
 export interface FrameSink {
   /** A header is complete. `length` counts itself (4 bytes) and the body. Asked again after a STOP. */
@@ -22,6 +24,8 @@ export interface FrameSink {
   pass(buffer: Buffer, start: number, end: number): void;
   /** A whole message from its type byte (at `start`) to its end; valid only during the call. */
   whole(type: number, buffer: Buffer, start: number, end: number): void;
+  /** The beginning of a message from its type byte on, all of it where it is shorter; the rest, if any, passes. */
+  head?(type: number, length: number, buffer: Buffer, start: number, end: number): void;
   /** A length that no message can have. The stream cannot be understood any further: `push` returns its end. */
   malformed(type: number, length: number): void;
 }
@@ -51,10 +55,9 @@ export class Framer {
     return this.#remaining > 0 && this.#verdict === PASS;
   }
 
-  /** From now on the rest of the current message is dropped. */
+  /** From now on the rest of a message that is being passed on is dropped. One that is being collected is not yet anybody's. */
   dropRest(): void {
-    this.#verdict = DROP;
-    this.#collected = null;
+    if (this.#collected === null) this.#verdict = DROP;
   }
 
   /** Takes back what was read of a header that is not complete, or was stopped; null when there is nothing. */
@@ -98,7 +101,13 @@ export class Framer {
       if (verdict === null) return end;
       if (verdict === STOP) return at;
       const size = length + 1;
-      if (available >= size) {
+      if (verdict === HEAD && available >= Math.min(size, HEAD_BYTES)) {
+        const stop = Math.min(end, at + size);
+        this.#sink.head?.(type, length, chunk, at, stop);
+        this.#begin(PASS, size);
+        this.#remaining -= stop - at;
+        at = stop;
+      } else if (available >= size) {
         if (verdict === PASS) this.#sink.pass(chunk, at, at + size);
         else if (verdict === WHOLE) this.#sink.whole(type, chunk, at, at + size);
         at += size;
@@ -121,25 +130,36 @@ export class Framer {
   #begin(verdict: Verdict, size: number): void {
     this.#verdict = verdict;
     this.#remaining = size;
-    this.#collected = verdict === WHOLE ? Buffer.allocUnsafe(size) : null;
+    this.#collected = null;
+    if (verdict === WHOLE) this.#collected = Buffer.allocUnsafe(size);
+    else if (verdict === HEAD) this.#collected = Buffer.allocUnsafe(Math.min(size, HEAD_BYTES));
     this.#collectedBytes = 0;
   }
 
   #continue(chunk: Buffer, at: number, end: number): number {
+    const collected = this.#collected;
+    if (collected !== null) return this.#collect(collected, chunk, at, end);
     const stop = Math.min(end, at + this.#remaining);
     this.#remaining -= stop - at;
-    if (this.#verdict === PASS) {
-      if (stop > at) this.#sink.pass(chunk, at, stop);
-    } else if (this.#collected !== null) {
-      chunk.copy(this.#collected, this.#collectedBytes, at, stop);
-      this.#collectedBytes += stop - at;
-      if (this.#remaining === 0) {
-        const message = this.#collected;
-        this.#collected = null;
-        this.#sink.whole(message[0] as number, message, 0, message.length);
-      }
-    }
+    if (this.#verdict === PASS && stop > at) this.#sink.pass(chunk, at, stop);
     return stop;
+  }
+
+  /** Adds to what is collected; when that is complete hands it over, and lets what is left of the message pass. */
+  #collect(collected: Buffer, chunk: Buffer, at: number, end: number): number {
+    const stop = Math.min(end, at + collected.length - this.#collectedBytes);
+    chunk.copy(collected, this.#collectedBytes, at, stop);
+    this.#collectedBytes += stop - at;
+    this.#remaining -= stop - at;
+    if (this.#collectedBytes < collected.length) return stop;
+    this.#collected = null;
+    const type = collected[0] as number;
+    if (this.#verdict === WHOLE) this.#sink.whole(type, collected, 0, collected.length);
+    else {
+      this.#verdict = PASS;
+      this.#sink.head?.(type, collected.readInt32BE(1), collected, 0, collected.length);
+    }
+    return this.#remaining > 0 && stop < end ? this.#continue(chunk, stop, end) : stop;
   }
 
   /** Finishes a header that was cut. Returns the new position; leaves `#carried` above 0 when it is still cut, or was stopped. */

@@ -100,14 +100,14 @@ export function decodeParameterStatus(buffer: Buffer, start: number, end: number
   return { name, value: reader.string("latin1") };
 }
 
-/** The values of a DataRow as text, null for SQL NULL. Throws MalformedBody. */
+/** The values of a DataRow byte for byte (latin1), null for SQL NULL. Throws MalformedBody. */
 export function decodeDataRow(buffer: Buffer, start: number, end: number): (string | null)[] {
   const reader = new BodyReader(buffer, start, end);
   const count = (reader.byte() << 8) | reader.byte();
   const values: (string | null)[] = [];
   for (let column = 0; column < count; column++) {
     const length = reader.int32();
-    values.push(length < 0 ? null : reader.bytes(length).toString("utf8"));
+    values.push(length < 0 ? null : reader.bytes(length).toString("latin1"));
   }
   return values;
 }

@@ -3,6 +3,9 @@
 
 import type { Socket } from "node:net";
 import { assert } from "../core/assert.ts";
+import type { Clock, Timer } from "../core/clock.ts";
+import { LINGER_MS } from "../core/limits.ts";
+import { millis } from "../core/units.ts";
 import { Gather } from "./gather.ts";
 
 export interface TransportSink {
@@ -22,6 +25,7 @@ export class Transport {
   #error: Error | null = null;
   readonly #out = new Gather();
   #paused = false;
+  #linger: Timer | null = null;
 
   constructor(socket: Socket, sink: TransportSink) {
     this.#socket = socket;
@@ -72,7 +76,10 @@ export class Transport {
     socket.on("error", (error) => {
       this.#error ??= error;
     });
-    socket.on("close", () => this.#sink.closed(this.#error));
+    socket.on("close", () => {
+      this.#linger?.cancel();
+      this.#sink.closed(this.#error);
+    });
     if (this.#paused) socket.pause();
   }
 
@@ -97,6 +104,12 @@ export class Transport {
     return this.#socket.writable ? this.#socket.write(buffer) : true;
   }
 
+  /** Writes `message` behind what was gathered. */
+  say(message: Buffer): void {
+    this.#out.add(message, 0, message.length);
+    this.flush();
+  }
+
   pause(): void {
     if (this.#paused) return;
     this.#paused = true;
@@ -114,6 +127,13 @@ export class Transport {
     this.flush();
     this.#socket.end();
     this.resume();
+  }
+
+  /** Ends our side; a peer that does not end its own is cut off after a while. */
+  hangUp(clock: Clock): void {
+    if (this.#socket.destroyed) return;
+    this.end();
+    this.#linger ??= clock.after(millis(LINGER_MS), () => this.destroy());
   }
 
   /** Closes at once; unsent bytes are lost. */

@@ -1,7 +1,8 @@
 // What a client sends: cut into messages, checked against the protocol's bounds, and passed to the server that the client holds,
-// or held back until there is one. Keeps what is in flight.
+// or held back until there is one.
 
 import { ProxyError } from "../core/errors.ts";
+import type { LossCause } from "../pool/loss.ts";
 import type { Server } from "../pool/server.ts";
 import { Frontend, HEADER_BYTES } from "../protocol/constants.ts";
 import { DROP, type FrameSink, PASS, STOP, type Verdict, WHOLE } from "../protocol/framer.ts";
@@ -10,19 +11,19 @@ import { opensTransaction } from "../routing/intent.ts";
 import type { Target } from "../routing/target.ts";
 import { refuseMessage } from "./client-messages.ts";
 import { TEXT_BYTES_MAX } from "./failed-transaction.ts";
-import { Flight } from "./flight.ts";
+import { type Aftermath, aftermath } from "./failover.ts";
 import { Intake } from "./intake.ts";
+import type { Session } from "./session.ts";
 
 /** The client, as far as its reader needs it. */
 export interface ReaderHost {
-  readonly state: "idle" | "waiting" | "active" | "failed" | "closed";
+  readonly state: "idle" | "waiting" | "settling" | "active" | "failed" | "closed";
   /** The server that it holds while active. */
   readonly server: Server | null;
   /** idle → active with the server that is returned, or waiting, or closed. */
   seek(target: Target): Server | null;
   /** In state failed: answers a message; `body` is null where it is too long to matter. */
   answerFailed(type: number, body: Buffer | null): void;
-  pin(cause: string): void;
   /** Ends the connection with an error. */
   end(error: ProxyError): void;
   /** The client has said Terminate. */
@@ -31,23 +32,22 @@ export interface ReaderHost {
 
 export class ClientReader implements FrameSink {
   readonly intake = new Intake(this);
-  readonly flight = new Flight();
   readonly #host: ReaderHost;
   readonly #target: Target;
   readonly #readsIntent: boolean;
-  /** The next body that passes is a Parse's: its first byte tells whether the statement has a name. */
-  #looksForName = false;
+  readonly #session: Session;
 
   /** `readsIntent`: whether a statement's first words may choose another target than the session's. */
-  constructor(host: ReaderHost, target: Target, readsIntent: boolean) {
+  constructor(host: ReaderHost, target: Target, readsIntent: boolean, session: Session) {
     this.#host = host;
     this.#target = target;
     this.#readsIntent = readsIntent;
+    this.#session = session;
   }
 
   header(type: number, length: number): Verdict {
     const { state } = this.#host;
-    if (state === "closed" || state === "waiting") return STOP;
+    if (state === "closed" || state === "waiting" || state === "settling") return STOP;
     const refusal = refuseMessage(type, length);
     if (refusal !== null) {
       this.#host.end(new ProxyError("protocol_violation", refusal));
@@ -58,7 +58,7 @@ export class ClientReader implements FrameSink {
       return STOP;
     }
     const { server } = this.#host;
-    if (server !== null) return this.#toServer(server, type);
+    if (server !== null) return this.#toServer(server, type, length);
     return state === "idle" ? this.#whileIdle(type, length) : this.#whileFailed(type, length);
   }
 
@@ -69,18 +69,20 @@ export class ClientReader implements FrameSink {
     const telling = this.#readsIntent && (type === Frontend.Query || type === Frontend.Parse);
     if (telling && length <= TEXT_BYTES_MAX) return WHOLE;
     const server = this.#host.seek(this.#target);
-    return server === null ? STOP : this.#toServer(server, type);
+    return server === null ? STOP : this.#toServer(server, type, length);
   }
 
-  #toServer(server: Server, type: number): Verdict {
-    if (server.exchange.full) return STOP;
-    server.exchange.request(type);
-    if (type === Frontend.Parse) this.#looksForName = true;
-    return PASS;
+  #toServer(server: Server, type: number, length: number): Verdict {
+    if (this.#session.bars(server, type)) return STOP;
+    if (type === Frontend.Sync) this.#session.mapper?.synced();
+    const verdict = this.#session.verdict(type, length);
+    if (verdict === PASS) server.exchange.request(type);
+    return verdict;
   }
 
   #whileFailed(type: number, length: number): Verdict {
-    const read = type === Frontend.Query || type === Frontend.Parse || type === Frontend.Describe;
+    const read =
+      type === Frontend.Query || type === Frontend.Parse || type === Frontend.Bind || type === Frontend.Describe;
     if (read && length <= TEXT_BYTES_MAX) return WHOLE;
     this.#host.answerFailed(type, null);
     return DROP;
@@ -89,15 +91,23 @@ export class ClientReader implements FrameSink {
   pass(buffer: Buffer, start: number, end: number): void {
     const { server } = this.#host;
     if (server === null) return;
-    if (this.#looksForName) this.#lookForName(buffer, start, end);
-    this.flight.add(buffer, start, end);
+    this.#session.flight.add(buffer, start, end);
     server.add(buffer, start, end);
   }
 
   whole(type: number, buffer: Buffer, start: number, end: number): void {
+    this.head(type, end - start - 1, buffer, start, end);
+  }
+
+  head(type: number, length: number, buffer: Buffer, start: number, end: number): void {
+    const complete = end - start === length + 1;
+    const { server, state } = this.#host;
     try {
-      if (this.#host.state === "failed") this.#host.answerFailed(type, buffer.subarray(start + HEADER_BYTES, end));
-      else this.#dispatch(type, buffer, start, end);
+      if (state === "failed")
+        this.#host.answerFailed(type, complete ? buffer.subarray(start + HEADER_BYTES, end) : null);
+      else if (server !== null) this.#send(server, type, length, buffer, start, end);
+      else if (complete) this.#dispatch(type, buffer, start, end);
+      else this.#host.end(new ProxyError("server_error", "the server was lost while a message for it arrived"));
     } catch (error) {
       if (!(error instanceof MalformedBody)) throw error;
       this.#host.end(new ProxyError("protocol_violation", "invalid string in message"));
@@ -108,11 +118,41 @@ export class ClientReader implements FrameSink {
   #dispatch(type: number, buffer: Buffer, start: number, end: number): void {
     const server = this.#host.seek(this.#targetOf(type, buffer, start + HEADER_BYTES, end));
     if (server !== null) {
-      this.#toServer(server, type);
-      this.pass(buffer, start, end);
-    } else if (this.#host.state === "waiting") {
+      this.#send(server, type, end - start - 1, buffer, start, end);
+    } else if (this.#host.state === "waiting" || this.#host.state === "settling") {
       this.intake.putBack(Buffer.from(buffer.subarray(start, end)));
     }
+  }
+
+  /** To the server, as the server must see it. */
+  #send(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): void {
+    this.#session.flight.add(buffer, start, end);
+    let from = start;
+    if (type === Frontend.Query || type === Frontend.Parse)
+      this.#session.observe(buffer.toString("latin1", start + HEADER_BYTES, end));
+    const { mapper } = this.#session;
+    if (mapper === null) server.exchange.request(type);
+    else from = mapper.send(server, type, length, buffer, start, end);
+    if (from < end) server.add(buffer, from, end);
+  }
+
+  /** What the client is to see now that its server is gone. What is in flight is taken. */
+  afterLoss(cause: LossCause, server: Server, replica: boolean, replied: boolean, resends: number): Aftermath {
+    const { mapper, keepsServer } = this.#session;
+    return aftermath({
+      cause,
+      member: server.endpoint.member,
+      keepsServer,
+      replica,
+      status: server.status,
+      quiet: server.exchange.empty,
+      midReply: server.midReply,
+      replied,
+      midRequest: !this.intake.atBoundary,
+      flight: this.#session.flight.take(),
+      resends,
+      textOf: (name) => mapper?.textOf(name) ?? null,
+    });
   }
 
   malformed(): void {
@@ -126,12 +166,5 @@ export class ClientReader implements FrameSink {
     const readOnly = opensTransaction(reader.string("latin1"))?.readOnly ?? null;
     if (readOnly === null) return this.#target;
     return readOnly ? "replica" : "primary";
-  }
-
-  /** A named statement lives on one server; until statements follow clients, the client stays with it. */
-  #lookForName(buffer: Buffer, start: number, end: number): void {
-    this.#looksForName = false;
-    const unnamed = end - start > HEADER_BYTES && buffer[start + HEADER_BYTES] === 0;
-    if (!unnamed) this.#host.pin("named_prepared_statement");
   }
 }

@@ -2,10 +2,10 @@
 
 import type { Clock, Timer } from "../core/clock.ts";
 import type { Server } from "../pool/server.ts";
-import type { SettingsSet } from "../pool/settings.ts";
 import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
 import type { FailedTransaction } from "./failed-transaction.ts";
+import type { Session } from "./session.ts";
 import type { Group, Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
 
@@ -28,7 +28,6 @@ export interface ClientContext {
   readonly steering: Steering;
   readonly traffic: Traffic;
   readonly owner: ClientOwner;
-  readonly poolMode: "transaction" | "session";
   readonly queryWaitTimeoutMs: number;
   /** 0: never. */
   readonly clientIdleTimeoutMs: number;
@@ -39,7 +38,10 @@ export interface ClientContext {
 /** A client is in exactly one of these. */
 export type ClientState =
   | { readonly kind: "idle" }
+  /** For a server. */
   | { readonly kind: "waiting"; readonly deadline: Timer }
+  /** For the settings that its last transaction left. */
+  | { readonly kind: "settling" }
   | { readonly kind: "active"; readonly server: Server }
   | { readonly kind: "failed"; readonly transaction: FailedTransaction }
   | { readonly kind: "closed" };
@@ -48,6 +50,6 @@ export type ClientState =
 export interface ClientSession {
   readonly group: Group;
   readonly balance: Balance;
-  readonly settings: SettingsSet;
+  readonly session: Session;
   readonly target: Target;
 }

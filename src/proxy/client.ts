@@ -1,14 +1,13 @@
-// One client connection after login: in exactly one of the states idle, waiting, active, failed, closed, and one function moves
-// it. Its messages go to the server it was lent, undecoded; it gives the server back when nothing is owed and no transaction is
-// open. While it waits its socket is paused and nothing more is read.
+// One client connection after login, in exactly one state. Its messages go to the server it was lent, undecoded; it gives the
+// server back when nothing is owed and no transaction is open. While it waits its socket is paused and nothing more is read.
 
 import { assert } from "../core/assert.ts";
 import { ProxyError } from "../core/errors.ts";
-import { LINGER_MS } from "../core/limits.ts";
 import { type Millis, millis } from "../core/units.ts";
+import type { ServerHolder } from "../pool/holder.ts";
+import type { LossCause } from "../pool/loss.ts";
 import type { Pool } from "../pool/pool.ts";
-import type { LossCause, Server, ServerHolder } from "../pool/server.ts";
-import { followsClient, type SettingsSet } from "../pool/settings.ts";
+import type { Server } from "../pool/server.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import { type ErrorFields, errorResponse } from "../protocol/messages.ts";
 import type { Transport, TransportSink } from "../protocol/transport.ts";
@@ -18,7 +17,9 @@ import type { Target } from "../routing/target.ts";
 import { ClientReader, type ReaderHost } from "./client-reader.ts";
 import type { ClientContext, ClientIdentity, ClientSession, ClientState } from "./client-session.ts";
 import { FailedTransaction } from "./failed-transaction.ts";
-import { type Aftermath, aftermath, answerOwed } from "./failover.ts";
+import { type Aftermath, answerOwed } from "./failover.ts";
+import type { Session } from "./session.ts";
+import { prepare, settle } from "./settling.ts";
 import type { Group, Seeker } from "./steering.ts";
 
 const idle: ClientState = { kind: "idle" };
@@ -33,10 +34,8 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   readonly #context: ClientContext;
   readonly #transport: Transport;
   readonly #reader: ClientReader;
-  #settings: SettingsSet;
+  readonly session: Session;
   #state: ClientState = idle;
-  /** Why it keeps its server between transactions; null when it does not. */
-  #pinned: string | null = null;
   #replied = false;
   #resends = 0;
   /** Its sending side is closed. */
@@ -52,8 +51,8 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     this.group = session.group;
     this.balance = session.balance;
     this.target = session.target;
-    this.#settings = session.settings;
-    this.#reader = new ClientReader(this, session.target, context.readsIntent);
+    this.session = session.session;
+    this.#reader = new ClientReader(this, session.target, context.readsIntent, session.session);
     this.waitingSince = context.clock.now();
     this.#idleSince = this.waitingSince;
     transport.attach(this);
@@ -67,8 +66,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   get server(): Server | null {
     return this.#state.kind === "active" ? this.#state.server : null;
   }
-
-  // TransportSink
 
   bytes(buffer: Buffer, start: number, end: number): void {
     if (this.#state.kind === "closed") return;
@@ -88,14 +85,18 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     const state = this.#state;
     if (state.kind === "closed") return;
     const flowing = state.kind === "active" ? state.server.flush() : this.#transport.flush();
-    if (this.#reader.intake.holding || state.kind === "waiting" || !flowing) this.#transport.pause();
+    if (this.#reader.intake.holding || this.#waits || !flowing) this.#transport.pause();
     else this.#transport.resume();
   }
 
   drained(): void {
     const state = this.#state;
     if (state.kind === "active") state.server.resumeReplies();
-    else if (state.kind !== "waiting" && !this.#reader.intake.holding) this.#transport.resume();
+    else if (!this.#waits && !this.#reader.intake.holding) this.#transport.resume();
+  }
+
+  get #waits(): boolean {
+    return this.#state.kind === "waiting" || this.#state.kind === "settling";
   }
 
   ended(): void {
@@ -106,7 +107,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   /** A client that sends nothing more gets what it is owed, then the connection ends. */
   #leaveIfDone(): void {
     const state = this.#state;
-    if (this.#reader.intake.holding || state.kind === "waiting") return;
+    if (this.#reader.intake.holding || this.#waits) return;
     if (state.kind === "active" && !state.server.exchange.stalled) return;
     this.#leave("client closed the connection");
   }
@@ -123,21 +124,29 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     if (this.#state.kind !== "active" || this.#state.server.exchange.stalled) this.#leave("client said goodbye");
   }
 
-  pin(cause: string): void {
-    if (this.#pinned !== null) return;
-    this.#pinned = cause;
-    this.#context.traffic.countPin(cause);
-  }
-
   // Seeking a server
 
   seek(target: Target): Server | null {
     this.target = target;
     this.waitingSince = this.#context.clock.now();
     const server = this.#context.steering.seek(this);
-    if (server !== null) this.#attach(server);
+    if (server !== null) this.#take(server);
     else if (this.#state.kind === "idle") this.#wait();
-    return server;
+    return this.server;
+  }
+
+  /** idle or waiting → active; or, where settings must be in force before anything else is sent, → settling first. */
+  #take(server: Server): void {
+    if (!this.session.mustPrepare(server)) return this.#attach(server);
+    this.#state = { kind: "settling" };
+    prepare(this.#context.clock, server, this.session, (error) => {
+      const gone = this.#state.kind !== "settling";
+      if (gone || error !== null) this.#takePool().release(server, "transaction");
+      if (error !== null) return this.end(error);
+      if (gone) return;
+      this.#attach(server);
+      this.#advance();
+    });
   }
 
   /** idle → waiting. */
@@ -158,7 +167,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   #attach(server: Server): void {
     server.lend(this);
     this.#state = { kind: "active", server };
-    server.bringSettingsTo(this.#settings);
+    server.bringSettingsTo(this.session.settings, this.session.mapper === null);
   }
 
   granted(server: Server): void {
@@ -167,8 +176,8 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     state.deadline.cancel();
     this.#context.traffic.waits += 1;
     this.#context.traffic.waitedMs += this.#context.clock.now() - this.waitingSince;
-    this.#attach(server);
-    this.#advance();
+    this.#take(server);
+    if (this.server !== null) this.#advance();
   }
 
   refused(error: ProxyError): void {
@@ -202,34 +211,29 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     if (!this.#reader.intake.holding) this.#transport.resume();
   }
 
-  parameterChanged(name: string, value: string): boolean {
-    if (!followsClient(name)) return name !== "in_hot_standby";
-    this.#settings = this.#settings.with(name, value);
-    return true;
-  }
-
-  ownRequestFailed({ message, sqlstate }: ErrorFields): void {
-    this.end(new ProxyError("server_error", `could not restore session settings: ${message}`, { sqlstate }));
+  /** What was sent behind it ran with other settings, or not: nobody knows. */
+  ownRequestFailed({ message }: ErrorFields): void {
+    const detail = `Session settings could not be restored: ${message}.`;
+    this.end(new ProxyError("outcome_unknown", "a statement was sent to a server with other settings", { detail }));
   }
 
   ready(status: number): void {
     const state = this.#state;
-    if (state.kind !== "active" || !state.server.exchange.empty) return;
-    this.#reader.flight.clear();
+    if (state.kind !== "active") return;
+    if (!state.server.exchange.empty) return this.#ended ? this.#leaveIfDone() : undefined;
+    this.session.flight.clear();
     this.#replied = false;
     this.#resends = 0;
     if (status === TransactionStatus.Idle) {
       this.#context.traffic.transactions += 1;
-      if (!this.#keepsServer && this.#reader.intake.atBoundary) this.#release(state.server);
+      const leaves = !this.session.keepsServer && this.#reader.intake.atBoundary;
+      if (leaves && this.session.unsettled) return this.#settle(state.server);
+      if (leaves) this.#release(state.server);
       this.#idleSince = this.#context.clock.now();
       if (this.#draining !== null) return this.end(this.#draining);
     }
     if (this.#state.kind === "idle" && this.#reader.intake.holding) this.#advance();
     if (this.#ended) this.#leaveIfDone();
-  }
-
-  get #keepsServer(): boolean {
-    return this.#context.poolMode === "session" || this.#pinned !== null;
   }
 
   /** active → idle. */
@@ -239,22 +243,45 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     this.#giveBack(server);
   }
 
+  /** active → waiting, until the server has told which settings it has now; then → idle. */
+  #settle(server: Server): void {
+    const pool = this.#takePool();
+    this.#transport.flush();
+    this.#transport.pause();
+    this.#state = { kind: "settling" };
+    settle(this.#context.clock, server, pool, this.session, (ok) => {
+      if (!ok) this.end(new ProxyError("terminated", "terminating connection because its settings were lost"));
+      if (this.#state.kind !== "settling") return;
+      this.#becomeIdle();
+      this.#advance();
+    });
+  }
+
+  #becomeIdle(): void {
+    this.#state = idle;
+    this.#idleSince = this.#context.clock.now();
+    if (this.#draining !== null) this.end(this.#draining);
+  }
+
   #giveBack(server: Server): void {
-    const pool = this.pool;
+    this.#takePool().release(server, this.session.keepsServer ? "session" : "transaction");
+  }
+
+  #takePool(): Pool {
+    const { pool } = this;
     this.pool = null;
     assert(pool !== null, "a server without its pool");
-    pool.release(server, this.#keepsServer ? "session" : "transaction");
+    return pool;
   }
 
   /** A cancel request for a statement that still waits: it fails, unexecuted. */
   cancelWait(): void {
-    const state = this.#state;
-    if (state.kind !== "waiting") return;
-    state.deadline.cancel();
+    if (this.#state.kind !== "waiting") return;
+    this.#state.deadline.cancel();
     this.#context.steering.leave(this);
     const error = new ProxyError("query_canceled", "canceling statement due to user request");
     this.#context.traffic.countError(error.code);
-    this.#standIn(new FailedTransaction(error, false, false));
+    this.#standIn(new FailedTransaction(error, false, false, this.session.mapper));
   }
 
   // The server is gone
@@ -263,19 +290,9 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     const state = this.#state;
     if (state.kind !== "active") return;
     const { server } = state;
-    const answer = aftermath({
-      cause,
-      member: server.endpoint.member,
-      keepsServer: this.#keepsServer,
-      replica: this.#context.steering.isReplica(server),
-      status: server.status,
-      quiet: server.exchange.empty,
-      midReply: server.midReply,
-      replied: this.#replied,
-      midRequest: !this.#reader.intake.atBoundary,
-      flight: this.#reader.flight.take(),
-      resends: this.#resends,
-    });
+    const replica = this.#context.steering.isReplica(server);
+    const answer = this.#reader.afterLoss(cause, server, replica, this.#replied, this.#resends);
+    if (answer.kind !== "fail_statement" && answer.kind !== "fail_transaction") server.exchange.abandon(() => {});
     this.#state = idle;
     this.#giveBack(server);
     this.#carryOut(answer, server);
@@ -290,15 +307,15 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
         return this.#advance();
       case "stand_in":
         this.#reader.intake.putBack(answer.flight);
-        return this.#standIn(new FailedTransaction(null, false, true));
+        return this.#standIn(new FailedTransaction(null, false, true, this.session.mapper));
       case "fail_statement":
       case "fail_transaction":
         return this.#fail(answer, server);
       case "close":
         return this.end(answer.error);
       case "close_with":
-        this.#transport.add(answer.message, 0, answer.message.length);
-        return this.#hangUp("the server ended the session");
+        this.#transport.say(answer.message);
+        return this.#leave("the server ended the session");
       case "break":
         this.#transport.destroy();
         return this.#leave("the server was lost in the middle of a reply");
@@ -313,9 +330,11 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     this.#reader.intake.dropRest();
     const writer = new MessageWriter();
     const owed = answerOwed(server.exchange, answer.error, inTransaction, writer);
-    this.#send(writer);
+    this.#transport.say(writer.finish());
     if (!inTransaction && !owed.openBatch) return this.#advance();
-    this.#standIn(new FailedTransaction(owed.told ? null : answer.error, owed.openBatch, inTransaction));
+    this.#standIn(
+      new FailedTransaction(owed.told ? null : answer.error, owed.openBatch, inTransaction, this.session.mapper),
+    );
   }
 
   /** idle or waiting → failed. */
@@ -328,11 +347,8 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     if (this.#state.kind !== "failed") return;
     const writer = new MessageWriter();
     const over = this.#state.transaction.answer(type, body, writer);
-    this.#send(writer);
-    if (!over) return;
-    this.#state = idle;
-    this.#idleSince = this.#context.clock.now();
-    if (this.#draining !== null) this.end(this.#draining);
+    this.#transport.say(writer.finish());
+    if (over) this.#becomeIdle();
   }
 
   // The end
@@ -363,20 +379,8 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     this.#context.traffic.countError(error.code);
     // In the middle of a reply no other message would be understood.
     if (this.server?.midReply) this.#transport.destroy();
-    else this.#send(errorResponse(error));
-    this.#hangUp(error.message);
-  }
-
-  #send(writer: MessageWriter): void {
-    const message = writer.finish();
-    this.#transport.add(message, 0, message.length);
-    this.#transport.flush();
-  }
-
-  /** Ends our side; a peer that does not end its own is cut off after a while. */
-  #hangUp(reason: string): void {
-    this.#leave(reason);
-    this.#context.clock.after(millis(LINGER_MS), () => this.#transport.destroy());
+    else this.#transport.say(errorResponse(error).finish());
+    this.#leave(error.message);
   }
 
   /** any → closed. */
@@ -389,7 +393,8 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
       this.#context.steering.leave(this);
     }
     if (state.kind === "active") this.#giveBack(state.server);
-    this.#transport.end();
+    this.session.end();
+    this.#transport.hangUp(this.#context.clock);
     this.#context.owner.clientClosed(this.identity, reason);
   }
 }

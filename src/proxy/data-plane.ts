@@ -13,6 +13,7 @@ import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import type { PoolOptions } from "../pool/pool.ts";
+import { StatementRegistry } from "../pool/statements.ts";
 import { Balance } from "../routing/balance.ts";
 import type { ReadOptions, Route } from "../routing/target.ts";
 import { CancelKeys } from "./cancel.ts";
@@ -48,6 +49,7 @@ export interface DataPlaneOptions {
   readonly queryWaitTimeoutMs: number;
   readonly clientLoginTimeoutMs: number;
   readonly clientIdleTimeoutMs: number;
+  readonly maxPreparedStatements: number;
 }
 
 /** A listener with what it counts. */
@@ -70,6 +72,7 @@ export class DataPlane implements ReceptionOwner {
   readonly #clients = new Map<number, { readonly client: Client; readonly pid: number }>();
   readonly #cancels: CancelKeys;
   readonly #derivations = new ScramDerivations();
+  readonly #statements = new StatementRegistry();
   readonly #mockKey = randomBytes(32);
   readonly #sweeper: Timer;
   #options: DataPlaneOptions;
@@ -221,10 +224,12 @@ export class DataPlane implements ReceptionOwner {
       },
       loginTimeoutMs: settings.clientLoginTimeoutMs,
       client: {
-        poolMode: options.poolMode,
         queryWaitTimeoutMs: settings.queryWaitTimeoutMs,
         clientIdleTimeoutMs: settings.clientIdleTimeoutMs,
       },
+      poolMode: options.poolMode,
+      statements: this.#statements,
+      maxPreparedStatements: settings.maxPreparedStatements,
     };
   }
 

@@ -2,7 +2,7 @@
 // the client ends it (https://www.postgresql.org/docs/current/protocol-flow.html, PostgreSQL's exec_simple_query and
 // exec_parse_message). The first statement after an unannounced loss gets the reason; the others get 25P02.
 
-import { ProxyError } from "../core/errors.ts";
+import { inFailedTransaction, type ProxyError } from "../core/errors.ts";
 import { Backend, Frontend, TransactionStatus } from "../protocol/constants.ts";
 import { commandComplete, errorResponse, readyForQuery } from "../protocol/messages.ts";
 import { BodyReader } from "../protocol/reader.ts";
@@ -11,6 +11,12 @@ import { endsTransaction, isEmpty, mayCommit } from "../routing/intent.ts";
 
 /** Messages whose text is looked at; a longer one ends no transaction. */
 export const TEXT_BYTES_MAX = 8_192;
+
+/** What a client has prepared, by the names that it gave. */
+export interface KnownStatements {
+  textOf(name: string): string | null;
+  define(name: string, definition: Buffer): void;
+}
 
 export class FailedTransaction {
   /** Why it failed, until a client has been told. */
@@ -21,11 +27,14 @@ export class FailedTransaction {
   #parsed: "rollback" | "commit" | "nothing" | null = null;
   #over = false;
 
+  readonly #statements: KnownStatements | null;
+
   /**
    * `untold`: the error that the client has still to see; null when it has. `skipping`: it stands inside a failed batch.
-   * `open`: false where there was no transaction, only a batch: then its Sync ends all.
+   * `open`: false where there was no transaction, only a batch: then its Sync ends all. `statements`: what the client has prepared.
    */
-  constructor(untold: ProxyError | null, skipping: boolean, open: boolean) {
+  constructor(untold: ProxyError | null, skipping: boolean, open: boolean, statements: KnownStatements | null) {
+    this.#statements = statements;
     this.#untold = untold;
     this.#skipping = skipping;
     this.#over = !open;
@@ -77,6 +86,7 @@ export class FailedTransaction {
       return;
     }
     if (type === Frontend.Parse) this.#parse(body);
+    else if (type !== Frontend.Execute) this.#recall(type, body);
     const runs = type === Frontend.Bind || type === Frontend.Execute;
     if (this.#parsed === null || (this.#parsed === "nothing" && runs)) {
       this.#refuse(writer);
@@ -91,10 +101,27 @@ export class FailedTransaction {
     this.#parsed = null;
     if (body === null) return;
     const reader = new BodyReader(body, 0, body.length);
-    reader.string("latin1");
-    const sql = reader.string("latin1");
-    if (endsTransaction(sql)) this.#parsed = mayCommit(sql) ? "commit" : "rollback";
-    else if (this.#untold === null && isEmpty(sql)) this.#parsed = "nothing";
+    const name = reader.string("latin1");
+    this.#parsed = this.#effectOf(reader.string("latin1"));
+    const definition = body.subarray(body.indexOf(0) + 1);
+    if (this.#parsed !== null) this.#statements?.define(name, Buffer.from(definition));
+  }
+
+  #effectOf(sql: string): "rollback" | "commit" | "nothing" | null {
+    if (endsTransaction(sql)) return mayCommit(sql) ? "commit" : "rollback";
+    return this.#untold === null && isEmpty(sql) ? "nothing" : null;
+  }
+
+  /** A Bind or Describe may name a statement that was prepared before. */
+  #recall(type: number, body: Buffer | null): void {
+    if (body === null) return;
+    const reader = new BodyReader(body, 0, body.length);
+    if (type === Frontend.Bind) reader.string("latin1");
+    else if (String.fromCharCode(reader.byte()) !== "S") return;
+    const name = reader.string("latin1");
+    if (this.#statements === null) return;
+    const text = this.#statements.textOf(name);
+    this.#parsed = text === null ? null : this.#effectOf(text);
   }
 
   #describe(body: Buffer | null, writer: MessageWriter): void {
@@ -121,12 +148,4 @@ export class FailedTransaction {
     errorResponse(this.#untold ?? inFailedTransaction(), writer);
     this.#untold = null;
   }
-}
-
-/** What every statement gets in a failed transaction. */
-export function inFailedTransaction(): ProxyError {
-  return new ProxyError(
-    "in_failed_transaction",
-    "current transaction is aborted, commands ignored until end of transaction block",
-  );
 }

@@ -1,15 +1,14 @@
 // What a client sees when its server is gone, decided from what is known and nothing else: never a retry of something that may
 // have happened, never an outcome that is a guess. A pure function; client.ts carries the answer out.
 
-import { ProxyError } from "../core/errors.ts";
+import { inFailedTransaction, ProxyError } from "../core/errors.ts";
 import { RESEND_MAX } from "../core/limits.ts";
-import { type LossCause, memberIsGoing } from "../pool/server.ts";
+import { type LossCause, memberIsGoing } from "../pool/loss.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import type { Exchange } from "../protocol/exchange.ts";
 import { errorResponse, readyForQuery } from "../protocol/messages.ts";
 import type { MessageWriter } from "../protocol/writer.ts";
 import { endsTransaction, mayCommit, mayEnd, opensTransaction } from "../routing/intent.ts";
-import { inFailedTransaction } from "./failed-transaction.ts";
 import { flightTexts, loneQuery } from "./flight.ts";
 
 /** What is known at the moment of the loss. */
@@ -32,6 +31,8 @@ export interface LossView {
   readonly midRequest: boolean;
   /** What is in flight; null when it was too much to keep. */
   readonly flight: Buffer | null;
+  /** The text of a statement that the client prepared earlier, by its name; null where there is none. */
+  readonly textOf: (name: string) => string | null;
   /** How often this was sent again already. */
   readonly resends: number;
 }
@@ -72,7 +73,7 @@ function inTransactionLost(view: LossView): Aftermath {
     // Rolled back either way.
     return view.keepsServer ? terminated(view) : { kind: "stand_in", flight };
   }
-  const { texts, unknown } = flightTexts(flight);
+  const { texts, unknown } = flightTexts(flight, view.textOf);
   // What ends the transaction may be followed by what is outside of it.
   if (unknown || texts.some(mayEnd)) return outcomeUnknown(view);
   return transactionLost(view);

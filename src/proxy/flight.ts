@@ -18,6 +18,12 @@ export class Flight {
     }
   }
 
+  /** The text of what is in flight, where that is one simple query; null otherwise. */
+  get text(): string | null {
+    const bytes = this.#overflowed ? null : this.#gather.peek();
+    return bytes === null ? null : loneQuery(bytes);
+  }
+
   /** Nothing is owed any more. */
   clear(): void {
     this.#overflowed = false;
@@ -41,8 +47,8 @@ export interface FlightTexts {
   readonly unknown: boolean;
 }
 
-/** Reads a flight. A last message that is not complete counts with what there is of it. */
-export function flightTexts(flight: Buffer): FlightTexts {
+/** Reads a flight; `textOf` knows what was prepared before it. A last message that is not complete counts with what there is of it. */
+export function flightTexts(flight: Buffer, textOf: (name: string) => string | null): FlightTexts {
   const texts: string[] = [];
   const statements = new Set<string>();
   const portals = new Set<string>();
@@ -54,7 +60,10 @@ export function flightTexts(flight: Buffer): FlightTexts {
     const [first, second] = names(body);
     if (type === Frontend.Parse) statements.add(first);
     else if (type === Frontend.Bind && statements.has(second)) portals.add(first);
-    else if (type === Frontend.Bind || (type === Frontend.Execute && !portals.has(first))) unknown = true;
+    else if (type === Frontend.Bind && textOf(second) !== null) {
+      texts.push(textOf(second) ?? "");
+      portals.add(first);
+    } else if (type === Frontend.Bind || (type === Frontend.Execute && !portals.has(first))) unknown = true;
     if (type === Frontend.FunctionCall) unknown = true;
     at += 1 + flight.readInt32BE(at + 1);
   }

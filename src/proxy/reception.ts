@@ -3,9 +3,9 @@
 import type { Socket } from "node:net";
 import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
-import { LINGER_MS } from "../core/limits.ts";
 import { millis } from "../core/units.ts";
 import { SettingsSet } from "../pool/settings.ts";
+import type { StatementRegistry } from "../pool/statements.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import { backendKeyData, errorResponse, parameterStatus, readyForQuery } from "../protocol/messages.ts";
 import { Transport, type TransportSink } from "../protocol/transport.ts";
@@ -17,6 +17,7 @@ import type { CancelKeys } from "./cancel.ts";
 import { Client } from "./client.ts";
 import { type ClientFacts, ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
 import type { ClientContext, ClientOwner, ClientSession } from "./client-session.ts";
+import { Session } from "./session.ts";
 import type { Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
 import { Welcome } from "./welcome.ts";
@@ -32,7 +33,11 @@ export interface ReceptionContext {
   readonly listener: string;
   readonly login: ClientLoginOptions;
   readonly loginTimeoutMs: number;
-  readonly client: Pick<ClientContext, "poolMode" | "queryWaitTimeoutMs" | "clientIdleTimeoutMs">;
+  /** All clients' prepared statements, and how many of them a server keeps; 0: they do not follow clients. */
+  readonly statements: StatementRegistry;
+  readonly maxPreparedStatements: number;
+  readonly poolMode: "transaction" | "session";
+  readonly client: Pick<ClientContext, "queryWaitTimeoutMs" | "clientIdleTimeoutMs">;
 }
 
 export interface ReceptionOwner extends ClientOwner {
@@ -81,7 +86,7 @@ export class Reception implements ClientLoginSink {
     const message = errorResponse(error).finish();
     this.#finish(error);
     this.#transport.write(message);
-    this.#hangUp();
+    this.#transport.hangUp(this.#context.clock);
   }
 
   authenticated(facts: ClientFacts, farewell: MessageWriter, rest: Buffer): void {
@@ -92,7 +97,7 @@ export class Reception implements ClientLoginSink {
     const session: ClientSession = {
       group: steering.group(facts.database, facts.user),
       balance,
-      settings: SettingsSet.of(facts.settings),
+      session: this.#session(facts),
       target: sessionTarget(route, facts.settings),
     };
     this.#welcome = new Welcome(clock, steering, session, client.queryWaitTimeoutMs, {
@@ -103,17 +108,23 @@ export class Reception implements ClientLoginSink {
     this.#welcome.begin();
   }
 
+  #session(facts: ClientFacts): Session {
+    const { poolMode, statements, maxPreparedStatements, traffic } = this.#context;
+    const countPin = (cause: string): void => traffic.countPin(cause);
+    return new Session(SettingsSet.of(facts.settings), { poolMode, statements, maxPreparedStatements, countPin });
+  }
+
   cancelRequested(pid: number, key: Buffer): void {
     this.#context.traffic.cancels += 1;
     this.#finish(null);
     // The requester waits for our end, which comes when the server has taken the request.
-    this.#context.cancels.cancel(pid, key, () => this.#hangUp());
+    this.#context.cancels.cancel(pid, key, () => this.#transport.hangUp(this.#context.clock));
   }
 
   ended(): void {
     if (this.#over) return;
     this.#finish(null);
-    this.#hangUp();
+    this.#transport.hangUp(this.#context.clock);
   }
 
   closed(): void {
@@ -124,6 +135,7 @@ export class Reception implements ClientLoginSink {
     this.#over = true;
     const { clock, steering, traffic, cancels, listener, route } = this.#context;
     traffic.logins += 1;
+    session.session.welcomed(parameters);
     const identity = {
       id: this.#id,
       address: this.#address,
@@ -158,11 +170,6 @@ export class Reception implements ClientLoginSink {
       this.#context.traffic.countError(error.code);
     }
     this.#owner.receptionFailed(this, error);
-  }
-
-  #hangUp(): void {
-    this.#transport.end();
-    this.#context.clock.after(millis(LINGER_MS), () => this.#transport.destroy());
   }
 }
 

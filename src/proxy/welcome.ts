@@ -36,7 +36,7 @@ export class Welcome implements Seeker {
   constructor(clock: Clock, steering: Steering, session: ClientSession, waitMs: number, sink: WelcomeSink) {
     this.#clock = clock;
     this.#steering = steering;
-    this.#settings = session.settings;
+    this.#settings = session.session.settings;
     this.#sink = sink;
     this.target = session.target;
     this.balance = session.balance;

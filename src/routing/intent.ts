@@ -48,6 +48,21 @@ const nothing = new RegExp(`^(?:${space}|;)*$`);
 /** Whether `sql` has no statement in it: drivers and pools ping so. */
 export const isEmpty = (sql: string): boolean => nothing.test(sql);
 
+const deallocation = new RegExp(
+  `^${space}*DEALLOCATE(?:${space}+PREPARE)?${space}+(?:"(?<quoted>[^"]+)"|(?<plain>[A-Za-z_][A-Za-z0-9_$]*))${space}*;?${space}*$`,
+  "i",
+);
+
+/** The name that `sql`, as a whole, deallocates; null where it does something else, or deallocates all. */
+export function deallocates(sql: string): string | null {
+  const groups = deallocation.exec(sql)?.groups;
+  const plain = groups?.["plain"]?.toLowerCase();
+  return groups?.["quoted"] ?? (plain === "all" ? null : (plain ?? null));
+}
+
+/** Whether `sql` may take all prepared statements of the session away. */
+export const dropsAll = (sql: string): boolean => /\b(?:DISCARD|DEALLOCATE)\b/i.test(sql) && /\bALL\b/i.test(sql);
+
 /** What `sql`, as a whole, does to a failed transaction: ends it, or nothing. ROLLBACK TO does not end it. */
 export function endsTransaction(sql: string): boolean {
   const ending = new RegExp(

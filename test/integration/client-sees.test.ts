@@ -124,7 +124,8 @@ async function situations(tag: string) {
   expect(await all.extended.extended("BEGIN")).toEqual(["1", "2", "n", "C BEGIN", "Z T"]);
   await all.extended.extended(`INSERT INTO seen VALUES ('${tag} lost')`);
   await all.savepoint.simple("SAVEPOINT s");
-  await all.pinned.extended("SELECT 1", "named");
+  // LISTEN binds it to its server; a named statement would follow it.
+  await all.pinned.simple("LISTEN news");
   for (const each of [all.copying, all.copyingAlone]) {
     each.send(frontend.query("COPY seen FROM STDIN"));
     expect((await each.next())?.type).toBe("G");

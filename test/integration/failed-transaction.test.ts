@@ -55,7 +55,7 @@ function split(bytes: Buffer): RawMessage[] {
 
 /** The stand-in's answers to the same. It is asked no more once the transaction is over. */
 function byStandIn(messages: readonly Buffer[]): { said: string[]; over: boolean } {
-  const transaction = new FailedTransaction(null, false, true);
+  const transaction = new FailedTransaction(null, false, true, null);
   const writer = new MessageWriter();
   let over = false;
   for (const { type, body } of split(Buffer.concat([...messages, sync()]))) {

@@ -1,6 +1,5 @@
 // PostgreSQL's own programs through pgsteer: psql, pgbench, pg_dump, pg_restore, copies of 100 MB, large objects, LISTEN and
 // cancel. What they bring back is compared with what is there.
-// What is marked `test.fails` is not so yet; it goes red when it is, and then loses its mark.
 
 import { createHash } from "node:crypto";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -304,15 +303,20 @@ describe("pg_dump and pg_restore", () => {
     expect(await output(psql(copy, ["-c", uses]))).toBe("42|t|20001\n");
   });
 
-  test.fails("write the same text whether they come directly or through pgsteer, one time after the other", async () => {
-    const plain = (login: Login) => output(runProgram("pg_dump", ["-n", "shop"], { env: libpqEnvironment(login) }));
+  test("write the same text whether they come directly or through pgsteer, one time after the other", async () => {
+    // Newer pg_dumps frame their text with a token that is another one each time.
+    const plain = async (login: Login) =>
+      (await output(runProgram("pg_dump", ["-n", "shop"], { env: libpqEnvironment(login) }))).replaceAll(
+        /^\\(un)?restrict .*$/gm,
+        "",
+      );
     const straight = await plain(await direct());
     expect(await plain(session)).toBe(straight);
     expect(await plain(write())).toBe(straight);
     expect(await plain(write())).toBe(straight);
   });
 
-  test.fails("leave nothing of their sessions behind for other clients", async () => {
+  test("leave nothing of their sessions behind for other clients", async () => {
     await output(runProgram("pg_dump", ["-n", "shop"], { env: libpqEnvironment(write()) }));
     const settings =
       "SELECT current_setting('search_path'), current_setting('lock_timeout'), (SELECT count(*) FROM pg_prepared_statements)";

@@ -6,8 +6,10 @@ import { ScramDerivations } from "../../src/auth/scram.ts";
 import type { Secret } from "../../src/auth/secret.ts";
 import type { ProxyError } from "../../src/core/errors.ts";
 import { silentLogger } from "../../src/core/logger.ts";
+import type { ServerHolder } from "../../src/pool/holder.ts";
+import type { LossCause } from "../../src/pool/loss.ts";
 import { Pool, type PoolIdentity, type PoolOptions, type Waiter } from "../../src/pool/pool.ts";
-import type { LossCause, Server, ServerHolder } from "../../src/pool/server.ts";
+import type { Server } from "../../src/pool/server.ts";
 import { decodeDataRow, type ErrorFields } from "../../src/protocol/messages.ts";
 import { FakeClock } from "./fake-clock.ts";
 import { waitFor } from "./time.ts";
@@ -121,9 +123,6 @@ export class Holder implements Waiter, ServerHolder {
   reply(buffer: Buffer, start: number, end: number): void {
     this.#replies.push(Buffer.from(buffer.subarray(start, end)));
   }
-  parameterChanged(): boolean {
-    return true;
-  }
   ready(): void {
     this.#ready += 1;
   }
@@ -132,6 +131,14 @@ export class Holder implements Waiter, ServerHolder {
   }
   flushReplies(): void {}
   serverDrained(): void {}
+
+  readonly session = {
+    parameterChanged: () => true,
+    parameterRestored: () => false,
+    planRefused: () => {},
+    commandDone: () => {},
+  };
+
   lost(cause: LossCause): void {
     this.cause = cause;
     this.release();

@@ -26,6 +26,7 @@ const LINES_MAX = 400;
 
 /** Test files that mirror no file of src/, and why. */
 const unmirrored: Readonly<Record<string, string>> = {
+  "test/unit/protocol/exchange-accounts.test.ts": "exchange.ts, as far as it keeps account of statements",
   "test/unit/tidy.test.ts": "is about all files",
   "test/unit/deploy/example.test.ts": "is about files of deploy/ that are no code",
   "test/unit/config/mistakes.test.ts": "the mistakes that load.ts finds, by subject",

@@ -127,6 +127,7 @@ describe("a complete file", () => {
         serverIdleTimeoutMs: 0,
         serverLifetimeMs: 7_200_000,
         serverResetQuery: null,
+        maxPreparedStatements: 200,
         drainTimeoutMs: 60_000,
       },
       http: { address: "0.0.0.0", port: 7001 },

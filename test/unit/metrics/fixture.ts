@@ -61,7 +61,7 @@ export function listenerSnapshot(route: Route, changes: Partial<ListenerSnapshot
     poolMode: "transaction",
     cluster: "main",
     obstacles: { write: null, read: null },
-    clients: { login: 1, idle: 2, waiting: 3, active: 4, failed: 5, closed: 6 },
+    clients: { login: 1, idle: 2, waiting: 3, settling: 7, active: 4, failed: 5, closed: 6 },
     traffic: {
       accepted: 20,
       logins: 19,

@@ -6,7 +6,9 @@ import { connect, createServer, type Server as NetServer, type Socket } from "no
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { MESSAGE_BYTES_MAX, WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../../../src/core/limits.ts";
 import { millis } from "../../../src/core/units.ts";
-import { type LossCause, memberIsGoing, Server, type ServerHolder } from "../../../src/pool/server.ts";
+import type { ServerHolder } from "../../../src/pool/holder.ts";
+import { type LossCause, memberIsGoing } from "../../../src/pool/loss.ts";
+import { Server } from "../../../src/pool/server.ts";
 import { SettingsSet } from "../../../src/pool/settings.ts";
 import { query } from "../../../src/protocol/messages.ts";
 import { Transport } from "../../../src/protocol/transport.ts";
@@ -23,9 +25,14 @@ let replies: Buffer[];
 
 const holder: ServerHolder = {
   reply: (buffer, start, end) => void replies.push(Buffer.from(buffer.subarray(start, end))),
-  parameterChanged: (name, value) => {
-    heard.push(`${name}=${value}`);
-    return true;
+  session: {
+    parameterChanged: (name, value) => {
+      heard.push(`${name}=${value}`);
+      return true;
+    },
+    parameterRestored: () => false,
+    planRefused: () => {},
+    commandDone: () => {},
   },
   ready: (status) => heard.push(`ready ${String.fromCharCode(status)}`),
   ownRequestFailed: ({ message: words }) => heard.push(`own request failed: ${words}`),

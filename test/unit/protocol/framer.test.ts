@@ -3,13 +3,13 @@
 
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { MESSAGE_BYTES_MAX } from "../../../src/core/limits.ts";
-import { DROP, Framer, type FrameSink, PASS, STOP, type Verdict, WHOLE } from "../../../src/protocol/framer.ts";
+import { HEAD_BYTES, MESSAGE_BYTES_MAX } from "../../../src/core/limits.ts";
+import { DROP, Framer, type FrameSink, HEAD, PASS, STOP, type Verdict, WHOLE } from "../../../src/protocol/framer.ts";
 
 interface Message {
   readonly type: number;
   readonly body: Buffer;
-  readonly verdict: typeof PASS | typeof WHOLE | typeof DROP;
+  readonly verdict: typeof PASS | typeof WHOLE | typeof DROP | typeof HEAD;
   /** How often its header is answered STOP before its verdict. */
   readonly stops: number;
 }
@@ -21,7 +21,7 @@ const encode = ({ type, body }: Message): Buffer => {
   return Buffer.concat([header, body]);
 };
 
-/** Notes what the framer says, one line per header and per message; the bytes of a passing one are joined. */
+/** Notes what the framer says, one line per header and per message; the bytes of a passing one, or behind a head, are joined. */
 class Recorder implements FrameSink {
   readonly lines: string[] = [];
   readonly headers: string[] = [];
@@ -58,6 +58,15 @@ class Recorder implements FrameSink {
     this.lines.push(`whole ${type} ${buffer.toString("hex", start, end)}`);
   }
 
+  head(type: number, length: number, buffer: Buffer, start: number, end: number): void {
+    this.#endPass();
+    // At least HEAD_BYTES, or all: how much more of it depends on the cuts.
+    expect(end - start).toBeGreaterThanOrEqual(Math.min(HEAD_BYTES, length + 1));
+    expect(end - start).toBeLessThanOrEqual(length + 1);
+    this.lines.push(`head ${type} ${length}`);
+    this.pass(buffer, start, end);
+  }
+
   malformed(type: number, length: number): void {
     this.lines.push(`malformed ${type} ${length}`);
   }
@@ -77,6 +86,7 @@ function expected(messages: readonly Message[]): string[] {
   return messages.flatMap((message) => {
     const hex = encode(message).toString("hex");
     if (message.verdict === DROP) return [];
+    if (message.verdict === HEAD) return [`head ${message.type} ${message.body.length + 4}`, `pass ${hex}`];
     return [message.verdict === PASS ? `pass ${hex}` : `whole ${message.type} ${hex}`];
   });
 }
@@ -111,7 +121,7 @@ const message: fc.Arbitrary<Message> = fc.record({
       { weight: 2, arbitrary: fc.uint8Array({ maxLength: 40 }) },
     )
     .map((bytes) => Buffer.from(bytes)),
-  verdict: fc.constantFrom(PASS, WHOLE, DROP),
+  verdict: fc.constantFrom(PASS, WHOLE, DROP, HEAD),
   stops: fc.oneof({ weight: 4, arbitrary: fc.constant(0) }, { weight: 1, arbitrary: fc.integer({ min: 1, max: 2 }) }),
 });
 
@@ -187,12 +197,37 @@ describe("Framer", () => {
     expect(recorder.headers).toEqual([`100 ${MESSAGE_BYTES_MAX}`]);
   });
 
-  test.each([
-    ["passing", PASS, ["pass 5100000008617a"]],
-    ["collected", WHOLE, []],
-  ] as const)("drops the rest of a message that is %s, and no more than that", (_name, verdict, before) => {
+  test("hands the head of a long message over, wherever it is cut, and lets the rest pass", () => {
+    for (const size of [HEAD_BYTES - 1, HEAD_BYTES, HEAD_BYTES + 1, 3 * HEAD_BYTES]) {
+      const body = Buffer.from(Array.from({ length: size - 5 }, (_, index) => index % 251));
+      const messages: Message[] = [
+        { type: 66, body, verdict: HEAD, stops: 0 },
+        { type: 83, body: Buffer.alloc(0), verdict: WHOLE, stops: 0 },
+      ];
+      const stream = Buffer.concat(messages.map(encode));
+      for (let cut = 0; cut <= stream.length; cut += 1) {
+        const { recorder, framer } = run(messages, cutAt(stream, [cut, cut + 1]));
+        expect(recorder.finish(), `size ${size}, cut ${cut}`).toEqual(expected(messages));
+        expect(framer.atBoundary).toBe(true);
+      }
+    }
+  });
+
+  test("stands in the middle of a pass behind a head, not before it", () => {
+    const body = Buffer.alloc(2 * HEAD_BYTES);
+    const stream = encode({ type: 66, body, verdict: HEAD, stops: 0 });
+    const framer = new Framer(new Recorder([{ type: 66, body, verdict: HEAD, stops: 0 }]));
+    framer.push(stream, 0, HEAD_BYTES - 1);
+    expect([framer.midPass, framer.atBoundary]).toEqual([false, false]);
+    framer.push(stream, HEAD_BYTES - 1, HEAD_BYTES);
+    expect([framer.midPass, framer.atBoundary]).toEqual([true, false]);
+    framer.push(stream, HEAD_BYTES, stream.length);
+    expect([framer.midPass, framer.atBoundary]).toEqual([false, true]);
+  });
+
+  test("drops the rest of a message that is passing, and no more than that", () => {
     const messages: Message[] = [
-      { type: 81, body: Buffer.from("azby"), verdict, stops: 0 },
+      { type: 81, body: Buffer.from("azby"), verdict: PASS, stops: 0 },
       { type: 83, body: Buffer.from("after"), verdict: WHOLE, stops: 0 },
     ];
     const stream = Buffer.concat(messages.map(encode));
@@ -201,7 +236,40 @@ describe("Framer", () => {
     framer.push(stream, 0, 7);
     framer.dropRest();
     framer.push(stream, 7, stream.length);
-    expect(recorder.finish()).toEqual([...before, `whole 83 ${stream.toString("hex", 9)}`]);
+    expect(recorder.finish()).toEqual(["pass 5100000008617a", `whole 83 ${stream.toString("hex", 9)}`]);
+  });
+
+  test("drops the rest of a message whose head was handed over", () => {
+    const messages: Message[] = [
+      { type: 66, body: Buffer.alloc(2 * HEAD_BYTES, 7), verdict: HEAD, stops: 0 },
+      { type: 83, body: Buffer.from("after"), verdict: WHOLE, stops: 0 },
+    ];
+    const stream = Buffer.concat(messages.map(encode));
+    const recorder = new Recorder(messages);
+    const framer = new Framer(recorder);
+    framer.push(stream, 0, HEAD_BYTES + 10);
+    framer.dropRest();
+    framer.push(stream, HEAD_BYTES + 10, stream.length);
+    const [message] = messages;
+    expect(recorder.finish()).toEqual([
+      `head 66 ${(message?.body.length ?? 0) + 4}`,
+      `pass ${stream.toString("hex", 0, HEAD_BYTES + 10)}`,
+      `whole 83 ${stream.toString("hex", 5 + 2 * HEAD_BYTES)}`,
+    ]);
+  });
+
+  test.each([
+    ["WHOLE", WHOLE],
+    ["HEAD", HEAD],
+  ] as const)("does not drop what is being collected for %s: it is nobody's yet", (_name, verdict) => {
+    const messages: Message[] = [{ type: 81, body: Buffer.from("azby"), verdict, stops: 0 }];
+    const stream = Buffer.concat(messages.map(encode));
+    const recorder = new Recorder(messages);
+    const framer = new Framer(recorder);
+    framer.push(stream, 0, 7);
+    framer.dropRest();
+    framer.push(stream, 7, stream.length);
+    expect(recorder.finish()).toEqual(expected(messages));
   });
 
   test("asks about a message whose header was cut when the rest was dropped: it had not begun", () => {

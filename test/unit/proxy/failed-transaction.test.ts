@@ -4,7 +4,7 @@
 import { describe, expect, test } from "vitest";
 import { ProxyError } from "../../../src/core/errors.ts";
 import { MessageWriter } from "../../../src/protocol/writer.ts";
-import { FailedTransaction, TEXT_BYTES_MAX } from "../../../src/proxy/failed-transaction.ts";
+import { FailedTransaction, type KnownStatements, TEXT_BYTES_MAX } from "../../../src/proxy/failed-transaction.ts";
 import { frontend, outline } from "../../support/raw-client.ts";
 
 const reason = new ProxyError("leader_changed", "gone");
@@ -31,7 +31,7 @@ function play(transaction: FailedTransaction, ...messages: Buffer[]): string[] {
   return said;
 }
 
-const untold = () => new FailedTransaction(reason, false, true);
+const untold = () => new FailedTransaction(reason, false, true, null);
 const { query, parse, bind, describe: describeIt, execute, sync, extended } = frontend;
 
 describe("a transaction that was lost", () => {
@@ -53,7 +53,11 @@ describe("a transaction that was lost", () => {
   });
 
   test("says ROLLBACK to a COMMIT whose client has been told", () => {
-    expect(play(new FailedTransaction(null, false, true), query("COMMIT"))).toEqual(["C ROLLBACK", "Z I", "over"]);
+    expect(play(new FailedTransaction(null, false, true, null), query("COMMIT"))).toEqual([
+      "C ROLLBACK",
+      "Z I",
+      "over",
+    ]);
     expect(play(untold(), query("SELECT 1"), query("COMMIT"))).toEqual([
       "E ERROR 40001",
       "Z E",
@@ -75,13 +79,13 @@ describe("a transaction that was lost", () => {
   });
 
   test("skips what is left of a batch that has failed, and is not over before its Sync", () => {
-    const inBatch = new FailedTransaction(null, true, true);
+    const inBatch = new FailedTransaction(null, true, true, null);
     expect(play(inBatch, bind(), describeIt(), execute(), query("ROLLBACK"), sync())).toEqual(["Z E"]);
     expect(play(inBatch, query("ROLLBACK"))).toEqual(["C ROLLBACK", "Z I", "over"]);
   });
 
   test("ends with its Sync where there was only a batch", () => {
-    const onlyBatch = new FailedTransaction(null, true, false);
+    const onlyBatch = new FailedTransaction(null, true, false, null);
     expect(play(onlyBatch, bind(), execute(), sync())).toEqual(["Z I", "over"]);
   });
 
@@ -104,5 +108,62 @@ describe("a transaction that was lost", () => {
       "Z E",
     ]);
     expect(play(transaction, bind(), execute(), sync())).toEqual(["E ERROR 25P02", "Z E"]);
+  });
+});
+
+/** What a client has prepared; texts by name. */
+class Statements implements KnownStatements {
+  readonly texts: Map<string, string>;
+  constructor(texts: Readonly<Record<string, string>>) {
+    this.texts = new Map(Object.entries(texts));
+  }
+  textOf(name: string): string | null {
+    return this.texts.get(name) ?? null;
+  }
+  define(name: string, definition: Buffer): void {
+    this.texts.set(name, definition.toString("latin1", 0, definition.indexOf(0)));
+  }
+}
+
+const call = (name: string) => Buffer.concat([bind(name), execute(), sync()]);
+
+describe("a transaction that was lost, with prepared statements", () => {
+  const prepared = () => new Statements({ undo: "ROLLBACK", keep: "COMMIT", read: "SELECT 1", nothing: "" });
+  const lost = (statements: KnownStatements) => new FailedTransaction(reason, false, true, statements);
+  const told = (statements: KnownStatements) => new FailedTransaction(null, false, true, statements);
+
+  test("is ended by a ROLLBACK that was prepared before", () => {
+    expect(play(lost(prepared()), call("undo"))).toEqual(["2", "C ROLLBACK", "Z I", "over"]);
+    expect(play(lost(prepared()), describeIt("undo", "S"), call("undo"))).toEqual([
+      ...["t", "n", "2", "C ROLLBACK", "Z I", "over"],
+    ]);
+  });
+
+  test("lets a prepared COMMIT succeed no more than any other", () => {
+    expect(play(lost(prepared()), call("keep"))).toEqual(["2", "E ERROR 40001", "Z I", "over"]);
+    expect(play(told(prepared()), call("keep"))).toEqual(["2", "C ROLLBACK", "Z I", "over"]);
+  });
+
+  test("runs no other prepared statement, known or not", () => {
+    for (const name of ["read", "nobody", "nothing"]) {
+      expect(play(lost(prepared()), call(name), call(name)), name).toEqual([
+        ...["E ERROR 40001", "Z E", "E ERROR 25P02", "Z E"],
+      ]);
+    }
+    expect(play(lost(prepared()), describeIt("read", "S"), sync())).toEqual(["E ERROR 40001", "Z E"]);
+  });
+
+  test("does not take one statement for another that was parsed before it in the batch", () => {
+    expect(play(told(prepared()), parse("ROLLBACK", "x"), call("read"))).toEqual(["1", "E ERROR 25P02", "Z E"]);
+    expect(play(told(prepared()), parse("ROLLBACK", "x"), call("nobody"))).toEqual(["1", "E ERROR 25P02", "Z E"]);
+  });
+
+  test("defines what it answers ParseComplete to, and nothing else", () => {
+    const statements = prepared();
+    expect(play(told(statements), parse("ROLLBACK", "new"), parse("SELECT 2", "refused"), sync())).toEqual([
+      ...["1", "E ERROR 25P02", "Z E"],
+    ]);
+    expect([statements.textOf("new"), statements.textOf("refused")]).toEqual(["ROLLBACK", null]);
+    expect(play(told(statements), call("new"))).toEqual(["2", "C ROLLBACK", "Z I", "over"]);
   });
 });

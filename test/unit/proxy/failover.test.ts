@@ -5,7 +5,7 @@ import { serialize } from "pg-protocol";
 import { describe, expect, test } from "vitest";
 import { ProxyError } from "../../../src/core/errors.ts";
 import { RESEND_MAX } from "../../../src/core/limits.ts";
-import type { LossCause } from "../../../src/pool/server.ts";
+import type { LossCause } from "../../../src/pool/loss.ts";
 import { TransactionStatus } from "../../../src/protocol/constants.ts";
 import { Exchange } from "../../../src/protocol/exchange.ts";
 import { MessageWriter } from "../../../src/protocol/writer.ts";
@@ -51,6 +51,7 @@ const quietView: LossView = {
   midRequest: false,
   flight: Buffer.alloc(0),
   resends: 0,
+  textOf: () => null,
 };
 const view = (changes: Partial<LossView>): LossView => ({ ...quietView, quiet: false, ...changes });
 
@@ -250,7 +251,7 @@ function always(check: (loss: LossView, pieces: readonly Piece[] | null, answer:
   fc.assert(
     fc.property(random, ({ pieces, ...rest }) => {
       const flight = pieces === null ? null : Buffer.concat(pieces.map(({ bytes }) => bytes));
-      const loss: LossView = { ...rest, flight: rest.quiet ? Buffer.alloc(0) : flight };
+      const loss: LossView = { ...rest, textOf: () => null, flight: rest.quiet ? Buffer.alloc(0) : flight };
       check(loss, loss.quiet ? [] : pieces, aftermath(loss));
     }),
     { numRuns: 5_000, seed: 5 },

@@ -52,7 +52,7 @@ describe("a flight", () => {
 
   test("tells its texts, and whether all that it runs is among them", () => {
     const { parse, bind, execute, query, sync } = serialize;
-    const read = (...messages: Buffer[]) => flightTexts(Buffer.concat(messages));
+    const read = (...messages: Buffer[]) => flightTexts(Buffer.concat(messages), () => null);
     expect(read(query("A"), parse({ text: "B" }), bind(), execute(), sync()).unknown).toBe(false);
     expect(read(query("A"), parse({ text: "B" })).texts.join()).toMatch(/A.*B/s);
     expect(read(bind(), execute(), sync()).unknown).toBe(true);
@@ -65,8 +65,28 @@ describe("a flight", () => {
     expect(read(Buffer.from("F\0\0\0\x0e\0\0\x07\xea\0\0\0\0\0\0", "latin1")).unknown).toBe(true);
   });
 
+  test("tells the texts of statements that were prepared before it", () => {
+    const { parse, bind, execute, sync, close } = serialize;
+    const known = (name: string) => ({ "": "UNNAMED", commit: "COMMIT", empty: "" })[name] ?? null;
+    const read = (...messages: Buffer[]) => flightTexts(Buffer.concat(messages), known);
+    expect(read(bind({ statement: "commit" }), execute(), sync())).toEqual({ texts: ["COMMIT"], unknown: false });
+    expect(read(bind(), execute(), sync())).toEqual({ texts: ["UNNAMED"], unknown: false });
+    expect(read(bind({ statement: "empty" }), execute())).toEqual({ texts: [""], unknown: false });
+    expect(read(bind({ statement: "nobody" }), execute()).unknown).toBe(true);
+    expect(read(bind({ statement: "commit", portal: "p" }), execute({ portal: "p" })).unknown).toBe(false);
+    expect(read(bind({ statement: "commit", portal: "p" }), execute({ portal: "q" })).unknown).toBe(true);
+    // A portal that was bound in an earlier flight.
+    expect(read(execute({ portal: "p" })).unknown).toBe(true);
+    // What the flight parses itself comes before what was known; both texts are looked at where it is in doubt.
+    const own = read(parse({ name: "commit", text: "SELECT 1" }), bind({ statement: "commit" }), execute());
+    expect(own.unknown).toBe(false);
+    expect(own.texts.join()).toContain("SELECT 1");
+    expect(read(close({ type: "S", name: "commit" }), sync()).unknown).toBe(false);
+  });
+
   test("is read as far as it goes where its last message was cut", () => {
     const whole = Buffer.concat([serialize.query("A"), serialize.parse({ text: "COMMIT" }), serialize.bind()]);
-    for (let end = 0; end <= whole.length; end += 1) expect(() => flightTexts(whole.subarray(0, end))).not.toThrow();
+    for (let end = 0; end <= whole.length; end += 1)
+      expect(() => flightTexts(whole.subarray(0, end), () => null)).not.toThrow();
   });
 });

@@ -1,0 +1,353 @@
+// Lets prepared statements follow a client from server to server: its names are mapped to statements that every server can have,
+// a Parse is put in front where the lent server lacks one, and answered by us where it has it already. The unnamed statement
+// follows too, because drivers parse it in one transaction and bind it in the next.
+
+import { ProxyError } from "../core/errors.ts";
+import { STATEMENT_BYTES_MAX } from "../core/limits.ts";
+import type { Server } from "../pool/server.ts";
+import { SERVER_NAME_PREFIX, Statement, type StatementRegistry } from "../pool/statements.ts";
+import { Frontend, HEADER_BYTES, TransactionStatus } from "../protocol/constants.ts";
+import { FAKE_CLOSE_COMPLETE, FAKE_PARSE_COMPLETE, type Outcome } from "../protocol/exchange.ts";
+import { HEAD, PASS, type Verdict, WHOLE } from "../protocol/framer.ts";
+import { errorResponse } from "../protocol/messages.ts";
+import { MalformedBody } from "../protocol/reader.ts";
+import { MessageWriter } from "../protocol/writer.ts";
+import { deallocates, dropsAll } from "../routing/intent.ts";
+import type { Binding } from "./binding.ts";
+import { outcomeOf, Pending } from "./pending.ts";
+import { type Operation, StatementNames } from "./statement-names.ts";
+
+const STATEMENT = "S".charCodeAt(0);
+/** Stands for the definition of an unnamed statement that is too long to keep: it is good on its own server only. */
+const tooLong = Buffer.from("\0\0\0", "latin1");
+
+export class StatementMapper {
+  readonly #registry: StatementRegistry;
+  readonly #serverMax: number;
+  readonly #binding: Binding;
+  readonly #names: StatementNames;
+  /** Something is on its way that takes all statements away: what is behind it must not be sent before it is answered. */
+  #barrier: "up" | "behind the Sync" | null = null;
+  /** Counts Syncs and simple queries. */
+  #batch = 0;
+  /** Parse messages whose outcome is not known: an error before them in their batch would skip them. */
+  readonly #pendingNamed = new Pending();
+  readonly #pendingUnnamed = new Pending();
+
+  /** `serverMax`: statements that a server keeps (setting `max_prepared_statements`). `binding` keeps the client with its server. */
+  constructor(registry: StatementRegistry, serverMax: number, binding: Binding) {
+    this.#registry = registry;
+    this.#serverMax = serverMax;
+    this.#binding = binding;
+    this.#names = new StatementNames((statement) => registry.release(statement));
+  }
+
+  /** Whether a message of this type has to wait for the answers to what was sent: it may depend on what becomes of that. */
+  bars(server: Server, type: number): boolean {
+    if (this.#barrier === "up" && server.exchange.empty) this.#barrier = null;
+    // Neither waits for anything, and a batch that failed waits for its Sync.
+    if (type === Frontend.Sync || type === Frontend.Flush || server.exchange.skipping) return false;
+    if (this.#barrier === "up") return true;
+    const uses = type === Frontend.Bind || type === Frontend.Describe;
+    if (uses && this.#pendingUnnamed.allBefore(this.#batch)) return true;
+    const names = uses || type === Frontend.Parse || type === Frontend.Close;
+    return names && this.#pendingNamed.anyBefore(this.#batch);
+  }
+
+  /** A Sync is being sent. */
+  synced(): void {
+    this.#batch += 1;
+    if (this.#barrier === "behind the Sync") this.#barrier = "up";
+  }
+
+  /** How a message of this type has to be read. */
+  verdict(type: number, length: number): Verdict {
+    switch (type) {
+      case Frontend.Parse:
+        return length <= STATEMENT_BYTES_MAX ? WHOLE : HEAD;
+      case Frontend.Bind:
+      case Frontend.Describe:
+      case Frontend.Close:
+        return HEAD;
+      case Frontend.Query:
+        return HEAD;
+      default:
+        return PASS;
+    }
+  }
+
+  /** The text of the statement that the client calls `name`; null where there is none. */
+  textOf(name: string): string | null {
+    return this.#names.get(name)?.text ?? null;
+  }
+
+  /** Takes a definition that no server has seen. */
+  define(name: string, definition: Buffer): void {
+    if (name === "") this.#names.set("", new Statement("", definition));
+    else if (this.#names.get(name) === null) this.#names.set(name, this.#registry.hold(definition));
+  }
+
+  /** A plan was refused, because tables have changed: to prepare the same text again must help. */
+  retire(): void {
+    for (const statement of this.#names) this.#registry.retire(statement);
+  }
+
+  /** All names were deallocated. The unnamed statement is not. */
+  clear(): void {
+    this.#names.clearNamed();
+  }
+
+  /** The client is gone. */
+  close(): void {
+    this.#names.close();
+  }
+
+  /**
+   * Sends one message to `server`, as the server must see it: `buffer[start, end)` is the message or its beginning. Returns where
+   * the bytes begin that still have to be sent as they are; `end` when there are none. Throws MalformedBody.
+   */
+  send(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): number {
+    switch (type) {
+      case Frontend.Parse:
+        return this.#parse(server, length, buffer, start, end);
+      case Frontend.Bind:
+        return this.#bind(server, length, buffer, start, end);
+      case Frontend.Describe:
+        return this.#describe(server, length, buffer, start, end);
+      case Frontend.Close:
+        return this.#close(server, length, buffer, start, end);
+      default:
+        return this.#query(server, length, buffer, start, end);
+    }
+  }
+
+  #query(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
+    const text = end - start === length + 1 ? buffer.toString("latin1", start + HEADER_BYTES, end - 1) : "";
+    const name = deallocates(text);
+    if (dropsAll(text)) this.#barrier = "up";
+    if (name !== null && this.#names.get(name) !== null && !server.exchange.openBatch) {
+      server.answerDeallocate(() => this.#names.set(name, null));
+      return end;
+    }
+    if (!server.exchange.openBatch) {
+      // A simple Query takes the unnamed statement away; behind an open batch it may be skipped.
+      this.#names.dropUnnamed();
+      server.statements.unnamed = null;
+      this.#batch += 1;
+    }
+    server.exchange.request(Frontend.Query);
+    return start;
+  }
+
+  #parse(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
+    const nameEnd = stringEnd(buffer, start + HEADER_BYTES, end);
+    const name = buffer.toString("latin1", start + HEADER_BYTES, nameEnd);
+    if (end - start !== length + 1) {
+      if (name === "") this.#parseUnnamed(server, tooLong);
+      else {
+        this.#binding.bind("large_prepared_statement");
+        server.exchange.request(Frontend.Parse);
+      }
+      return start;
+    }
+    const definition = Buffer.from(buffer.subarray(nameEnd + 1, end));
+    if (dropsAll(definition.toString("latin1"))) this.#barrier = "behind the Sync";
+    if (name === "") return this.#parseUnnamed(server, definition) ? start : end;
+    this.#parseNamed(server, name, definition);
+    return end;
+  }
+
+  /** True when the message can be sent as it came. */
+  #parseUnnamed(server: Server, definition: Buffer): boolean {
+    const { statements, exchange } = server;
+    const statement = new Statement("", definition);
+    const name = deallocates(statement.text);
+    const deallocated = name !== null && this.#names.get(name) !== null;
+    // What is deallocated on the server is made for this moment: the client's own may serve others.
+    const victim = deallocated ? this.#registry.once(Buffer.from("SELECT 1\0\0\0", "latin1")) : null;
+    if (victim !== null) this.#prepare(server, victim);
+    const lost = (): void => {
+      if (statements.unnamed === statement) statements.unnamed = null;
+    };
+    const operations = [this.#names.begin("", statement)];
+    if (victim !== null && name !== null) operations.push(this.#names.begin(name, null));
+    statements.unnamed = statement;
+    exchange.account(Frontend.Parse, this.#pendingUnnamed.watch(this.#batch, this.#outcome(operations, lost)));
+    if (victim === null) return true;
+    statements.remove(victim);
+    server.send(new Statement("", Buffer.from(`DEALLOCATE ${victim.serverName}\0\0\0`, "latin1")).parseMessage());
+    return false;
+  }
+
+  /** An outcome that settles these operations; `lost` runs where they came to nothing. */
+  #outcome(operations: readonly Operation[], lost: () => void = () => {}): Outcome {
+    const end = (outcome: "completed" | "failed" | "skipped") => (): void => {
+      for (const operation of operations) this.#names.end(operation, outcome);
+      if (outcome !== "completed") lost();
+    };
+    return { completed: end("completed"), failed: end("failed"), skipped: end("skipped"), error: null };
+  }
+
+  #parseNamed(server: Server, name: string, definition: Buffer): void {
+    const { statements, exchange } = server;
+    const taken = this.#names.get(name);
+    if (taken !== null) {
+      this.#ensure(server, taken);
+      exchange.account(Frontend.Parse, this.#pendingNamed.watch(this.#batch, outcomeOf({ error: duplicate(name) })));
+      // Its own text: what is wrong with that comes first.
+      server.send(new Statement(taken.serverName, definition).parseMessage());
+      return;
+    }
+    const statement = this.#registry.hold(definition);
+    const operations = [this.#names.begin(name, statement)];
+    const known = statements.has(statement);
+    // Behind a batch that is not answered yet nobody knows whether the transaction will have failed by then.
+    if (known && server.status !== TransactionStatus.Failed && exchange.stalled) {
+      exchange.account(FAKE_PARSE_COMPLETE, this.#pendingNamed.watch(this.#batch, this.#outcome(operations)));
+      return;
+    }
+    // In a failed transaction PostgreSQL decides, and must not find the name taken.
+    if (known) this.#closeNamed(server, statement);
+    this.#prepare(server, statement, operations);
+  }
+
+  /** Sends the Parse of a statement that the server lacks. With operations it is the client's own, and its answer the client's. */
+  #prepare(server: Server, statement: Statement, operations?: readonly Operation[]): void {
+    const { statements } = server;
+    this.#makeRoom(server);
+    statements.add(statement);
+    const outcome = this.#outcome(operations ?? [], () => statements.remove(statement));
+    const watched = this.#pendingNamed.watch(this.#batch, outcome);
+    server.exchange.account(Frontend.Parse, watched, operations === undefined);
+    server.send(statement.parseMessage());
+  }
+
+  /** Closes the statement that was not used for longest, where the server has as many as it may. */
+  #makeRoom(server: Server): void {
+    const oldest = server.statements.surplus(this.#serverMax - 1);
+    if (oldest !== null) this.#closeNamed(server, oldest);
+  }
+
+  #closeNamed(server: Server, statement: Statement): void {
+    const { statements, exchange } = server;
+    statements.remove(statement);
+    exchange.account(Frontend.Close, outcomeOf({ skipped: () => statements.add(statement) }), true);
+    server.send(closeMessage(statement.serverName));
+  }
+
+  /** Puts a Parse in front where the server lacks the statement. */
+  #ensure(server: Server, statement: Statement): void {
+    const { statements } = server;
+    if (statement.serverName !== "") {
+      if (!statements.has(statement)) this.#prepare(server, statement);
+      return;
+    }
+    if (statements.unnamed === statement) return;
+    // Too long to be kept, and this is another server.
+    if (statement.definition === tooLong) return this.#closeUnnamed(server);
+    statements.unnamed = statement;
+    const lost = (): void => {
+      if (statements.unnamed === statement) statements.unnamed = null;
+    };
+    const outcome = this.#pendingUnnamed.watch(this.#batch, outcomeOf({ failed: lost, skipped: lost }));
+    server.exchange.account(Frontend.Parse, outcome, true);
+    server.send(statement.parseMessage());
+  }
+
+  /** Makes sure that `name` means on the server what the client means by it. Returns its name there, or null for the same. */
+  #resolve(server: Server, name: string): string | null {
+    if (name === "") {
+      const unnamed = this.#names.get("");
+      if (unnamed !== null) this.#ensure(server, unnamed);
+      else this.#closeUnnamed(server);
+      return null;
+    }
+    const statement = this.#names.get(name);
+    if (statement === null) return name.startsWith(SERVER_NAME_PREFIX) ? `${SERVER_NAME_PREFIX}0` : null;
+    this.#ensure(server, statement);
+    return statement.serverName;
+  }
+
+  /** The server's unnamed statement, if it has one, is another client's. */
+  #closeUnnamed(server: Server): void {
+    server.statements.unnamed = null;
+    server.exchange.account(Frontend.Close, null, true);
+    server.send(closeMessage(""));
+  }
+
+  #bind(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
+    const portalEnd = stringEnd(buffer, start + HEADER_BYTES, end);
+    const nameEnd = stringEnd(buffer, portalEnd + 1, end);
+    const renamed = this.#resolve(server, buffer.toString("latin1", portalEnd + 1, nameEnd));
+    server.exchange.request(Frontend.Bind);
+    if (renamed === null) return start;
+    server.send(renamedFront(buffer, start, portalEnd + 1, nameEnd, length, renamed));
+    return nameEnd + 1;
+  }
+
+  #describe(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
+    const name = statementName(length, buffer, start, end);
+    const renamed = name === null ? null : this.#resolve(server, name);
+    server.exchange.request(Frontend.Describe);
+    if (name === null || renamed === null) return start;
+    server.send(renamedFront(buffer, start, start + HEADER_BYTES + 1, end - 1, length, renamed));
+    return end;
+  }
+
+  #close(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
+    const name = statementName(length, buffer, start, end);
+    const statement = name === null ? null : this.#names.get(name);
+    if (name === null || (name !== "" && statement === null)) {
+      server.exchange.request(Frontend.Close);
+      return start;
+    }
+    const closed = this.#outcome([this.#names.begin(name, null)]);
+    if (name === "") {
+      server.statements.unnamed = null;
+      server.exchange.account(Frontend.Close, this.#pendingUnnamed.watch(this.#batch, closed));
+      return start;
+    }
+    server.exchange.account(FAKE_CLOSE_COMPLETE, this.#pendingNamed.watch(this.#batch, closed));
+    return end;
+  }
+}
+
+/** Position of the zero byte that ends the string at `from`. */
+function stringEnd(buffer: Buffer, from: number, end: number): number {
+  const at = buffer.indexOf(0, from);
+  if (at < 0 || at >= end) throw new MalformedBody("a name that does not end, or is too long");
+  return at;
+}
+
+/** The statement that a Describe or Close names; null where it names a portal. */
+function statementName(length: number, buffer: Buffer, start: number, end: number): string | null {
+  if (end - start !== length + 1) throw new MalformedBody("a name that is too long");
+  const from = start + HEADER_BYTES + 1;
+  if (stringEnd(buffer, from, end) !== end - 1) throw new MalformedBody("bytes behind the name");
+  return buffer[from - 1] === STATEMENT ? buffer.toString("latin1", from, end - 1) : null;
+}
+
+/** A message up to the end of its statement name, which stands in `buffer[nameStart, nameEnd)`, with another name. */
+function renamedFront(
+  buffer: Buffer,
+  start: number,
+  nameStart: number,
+  nameEnd: number,
+  length: number,
+  name: string,
+): Buffer {
+  const front = Buffer.allocUnsafe(nameStart - start + name.length + 1);
+  buffer.copy(front, 0, start, nameStart);
+  front.writeInt32BE(length + name.length - (nameEnd - nameStart), 1);
+  front.write(name, nameStart - start, "latin1");
+  front[front.length - 1] = 0;
+  return front;
+}
+
+const closeMessage = (name: string): Buffer =>
+  new MessageWriter().message(Frontend.Close).byte(STATEMENT).string(name, "latin1").finish();
+
+function duplicate(name: string): Buffer {
+  const error = new ProxyError("statement_exists", `prepared statement "${name}" already exists`);
+  return errorResponse(error).finish();
+}

@@ -1,0 +1,78 @@
+// The names of one client's prepared statements, as PostgreSQL would have them: what is certain, and what is on its way. A message
+// in a pipeline is read as if all before it will succeed; what an error skips is taken out again, in whatever order that is heard.
+
+import type { Statement } from "../pool/statements.ts";
+
+/** A Parse (with its statement) or a Close (with null) whose outcome is not known yet. */
+export interface Operation {
+  readonly name: string;
+  readonly statement: Statement | null;
+}
+
+export class StatementNames {
+  readonly #certain = new Map<string, Statement>();
+  /** In the order of the stream. */
+  readonly #pending: Operation[] = [];
+  readonly #dropped: (statement: Statement) => void;
+
+  /** `dropped` hears each statement once for each time that it came in, when a name no longer stands for it. */
+  constructor(dropped: (statement: Statement) => void) {
+    this.#dropped = dropped;
+  }
+
+  /** What `name` stands for, if all goes well; null for nothing. */
+  get(name: string): Statement | null {
+    const last = this.#pending.findLast((operation) => operation.name === name);
+    return last === undefined ? (this.#certain.get(name) ?? null) : last.statement;
+  }
+
+  /** Notes an operation that is being sent; `end` it once. */
+  begin(name: string, statement: Statement | null): Operation {
+    const operation = { name, statement };
+    this.#pending.push(operation);
+    return operation;
+  }
+
+  /** What became of an operation. A Parse of the unnamed statement that fails takes the former one away, as in PostgreSQL. */
+  end(operation: Operation, outcome: "completed" | "failed" | "skipped"): void {
+    const at = this.#pending.indexOf(operation);
+    if (at >= 0) this.#pending.splice(at, 1);
+    const { name, statement } = operation;
+    if (at >= 0 && outcome === "completed") this.set(name, statement);
+    else if (statement !== null) this.#dropped(statement);
+    if (at >= 0 && outcome === "failed" && name === "") this.set("", null);
+  }
+
+  /** Makes something certain. */
+  set(name: string, statement: Statement | null): void {
+    const before = this.#certain.get(name);
+    if (before !== undefined) this.#dropped(before);
+    if (statement === null) this.#certain.delete(name);
+    else this.#certain.set(name, statement);
+  }
+
+  /** A simple query takes the unnamed statement away, whatever is still said of it. */
+  dropUnnamed(): void {
+    this.set("", null);
+    for (let at = this.#pending.length - 1; at >= 0; at--) {
+      const operation = this.#pending[at];
+      if (operation?.name === "") this.#pending.splice(at, 1);
+    }
+  }
+
+  /** All names that are certain; those on their way come behind. */
+  *[Symbol.iterator](): Iterator<Statement> {
+    yield* this.#certain.values();
+  }
+
+  /** DEALLOCATE ALL was executed. */
+  clearNamed(): void {
+    for (const name of [...this.#certain.keys()]) if (name !== "") this.set(name, null);
+  }
+
+  /** The client is gone: nothing is kept, and what is still heard does not count. */
+  close(): void {
+    for (const name of [...this.#certain.keys()]) this.set(name, null);
+    for (const { statement } of this.#pending.splice(0)) if (statement !== null) this.#dropped(statement);
+  }
+}

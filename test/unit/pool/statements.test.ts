@@ -1,0 +1,139 @@
+// Statements that are known apart from any server: one for each text in use, counted by their holders; and what a server has, by
+// last use.
+
+import { describe, expect, test } from "vitest";
+import { SERVER_NAME_PREFIX, ServerStatements, Statement, StatementRegistry } from "../../../src/pool/statements.ts";
+import { frontend } from "../../support/raw-client.ts";
+
+const definition = (sql: string, types = "\0\0"): Buffer => Buffer.from(`${sql}\0${types}`, "latin1");
+
+describe("Statement", () => {
+  test("is the Parse message that the client sent, under its name on servers", () => {
+    const statement = new Statement("elsewhere", definition("SELECT 1"));
+    expect(statement.parseMessage()).toEqual(frontend.parse("SELECT 1", "elsewhere"));
+    expect(new Statement("", definition("SELECT 1")).parseMessage()).toEqual(frontend.parse("SELECT 1"));
+  });
+
+  test("keeps parameter types and bytes that are no text", () => {
+    const bytes = Buffer.from("SELECT '\xff\xfe'\0\0\x02\0\0\0\x17\0\0\0\x19", "latin1");
+    const message = new Statement("s", bytes).parseMessage();
+    expect(message.subarray(5 + 2)).toEqual(bytes);
+    expect(message.readInt32BE(1)).toBe(message.length - 1);
+  });
+
+  test("tells its text, and none where it does not end", () => {
+    expect(new Statement("", definition("SELECT 1")).text).toBe("SELECT 1");
+    expect(new Statement("", definition("")).text).toBe("");
+    expect(new Statement("", Buffer.from("SELECT 1")).text).toBe("");
+  });
+});
+
+describe("StatementRegistry", () => {
+  test("gives the same statement for the same text and types, and another one for any difference", () => {
+    const registry = new StatementRegistry();
+    const one = registry.hold(definition("SELECT $1"));
+    expect(registry.hold(definition("SELECT $1"))).toBe(one);
+    const typed = registry.hold(definition("SELECT $1", "\0\x01\0\0\0\x17"));
+    const spaced = registry.hold(definition("SELECT  $1"));
+    expect(new Set([one, typed, spaced].map(({ serverName }) => serverName)).size).toBe(3);
+    expect(one.serverName.startsWith(SERVER_NAME_PREFIX)).toBe(true);
+    expect(registry.size).toBe(3);
+  });
+
+  test("tells texts apart byte by byte", () => {
+    const registry = new StatementRegistry();
+    registry.hold(Buffer.from("SELECT '\xc3\xa9'\0\0\0", "latin1"));
+    registry.hold(Buffer.from("SELECT '\xe9'\0\0\0", "latin1"));
+    expect(registry.size).toBe(2);
+  });
+
+  test("forgets a statement with its last holder, and never gives its name again", () => {
+    const registry = new StatementRegistry();
+    const one = registry.hold(definition("SELECT 1"));
+    registry.hold(definition("SELECT 1"));
+    registry.release(one);
+    expect(registry.size).toBe(1);
+    registry.release(one);
+    expect(registry.size).toBe(0);
+    const again = registry.hold(definition("SELECT 1"));
+    expect(again).not.toBe(one);
+    expect(again.serverName).not.toBe(one.serverName);
+  });
+
+  test("is not moved by a release too many, of a stranger, or of a statement that has a successor", () => {
+    const registry = new StatementRegistry();
+    const one = registry.hold(definition("SELECT 1"));
+    registry.release(one);
+    registry.release(one);
+    const successor = registry.hold(definition("SELECT 1"));
+    registry.release(one);
+    registry.release(new Statement("stranger", definition("SELECT 1")));
+    expect(registry.size).toBe(1);
+    expect(registry.hold(definition("SELECT 1"))).toBe(successor);
+  });
+
+  test("gives another statement for the text of one that was retired, and forgets neither too early", () => {
+    const registry = new StatementRegistry();
+    const stale = registry.hold(definition("SELECT 1"));
+    registry.retire(stale);
+    const fresh = registry.hold(definition("SELECT 1"));
+    expect(fresh.serverName).not.toBe(stale.serverName);
+    registry.release(stale);
+    expect(registry.hold(definition("SELECT 1"))).toBe(fresh);
+    registry.retire(stale);
+    expect(registry.hold(definition("SELECT 1"))).toBe(fresh);
+  });
+
+  test("shares no statement that is for once", () => {
+    const registry = new StatementRegistry();
+    const shared = registry.hold(definition("SELECT 1"));
+    const once = registry.once(definition("SELECT 1"));
+    expect(once.serverName).not.toBe(shared.serverName);
+    registry.release(once);
+    expect(registry.size).toBe(1);
+  });
+});
+
+describe("ServerStatements", () => {
+  const named = (count: number) =>
+    Array.from({ length: count }, (_, index) => new Statement(`s${index}`, definition(`SELECT ${index}`)));
+
+  test("has what was added until it is removed", () => {
+    const statements = new ServerStatements();
+    const [one, other] = named(2);
+    if (one === undefined || other === undefined) throw new Error("none");
+    statements.add(one);
+    expect([statements.has(one), statements.has(other), statements.size]).toEqual([true, false, 1]);
+    statements.add(one);
+    expect(statements.size).toBe(1);
+    statements.remove(other);
+    statements.remove(one);
+    expect([statements.has(one), statements.size]).toEqual([false, 0]);
+  });
+
+  test("has a surplus only beyond the bound: what was not used for longest, whatever was asked for meanwhile", () => {
+    const statements = new ServerStatements();
+    const [first, second, third, unknown] = named(4);
+    if (!(first && second && third && unknown)) throw new Error("none");
+    for (const each of [first, second, third]) statements.add(each);
+    expect(statements.surplus(3)).toBeNull();
+    expect(statements.surplus(2)).toBe(first);
+    statements.has(first);
+    statements.has(unknown);
+    expect(statements.surplus(2)).toBe(second);
+    statements.remove(second);
+    expect(statements.surplus(1)).toBe(third);
+    expect(statements.surplus(0)).toBe(third);
+    expect(new ServerStatements().surplus(0)).toBeNull();
+  });
+
+  test("has no named one left when it is cleared; the unnamed one is no matter of DEALLOCATE", () => {
+    const statements = new ServerStatements();
+    for (const each of named(2)) statements.add(each);
+    const unnamed = new Statement("", definition("SELECT 1"));
+    statements.unnamed = unnamed;
+    statements.clear();
+    expect(statements.size).toBe(0);
+    expect(statements.unnamed).toBe(unnamed);
+  });
+});
