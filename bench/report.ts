@@ -119,7 +119,7 @@ export function footnotes(cells: readonly SummedCell[]): string[] {
   if (transaction && cells.some(({ load }) => load.protocol === "prepared")) {
     notes.push(
       "prepared: PgBouncer 1.18 has no named prepared statements in transaction mode and runs in session mode here; it and pgsteer" +
-        " (in transaction mode, where a client with named statements may be pinned) have a server for each client.",
+        " (in transaction mode, where named statements follow their client) have a server for each client.",
     );
   }
   if (cells.some(({ load }) => load.reconnect)) {
