@@ -28,8 +28,8 @@ export async function printInstructions(demo: Demo, say: Say): Promise<void> {
   say(`always the leader:              ${psql(ports.write)}`);
   say(`replicas:                       ${psql(ports.read)}`);
   say("                                then: SELECT inet_server_port(), pg_is_in_recovery();");
-  say(`status in a browser or by curl: ${httpUrl}/`);
   say(`status in a terminal:           npm run pgsteer -- status --url ${httpUrl}`);
+  say(`status for programs:            curl ${httpUrl}/topology`);
   say("switchover:                     npm run demo -- switchover");
   say(`                                or: curl -d '{"leader":"${leader}"}' ${api}/switchover`);
   say("crash of the leader's postgres: npm run demo -- crash");

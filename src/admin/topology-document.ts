@@ -67,6 +67,7 @@ const listenerSchema = z.object({
     login: z.number(),
     idle: z.number(),
     waiting: z.number(),
+    settling: z.number(),
     active: z.number(),
     failed: z.number(),
   }),

@@ -130,8 +130,8 @@ function clusterBlock(cluster: ClusterDocument): string {
 }
 
 function listenersBlock(listeners: readonly ListenerDocument[], several: boolean, maxClients: number): string {
-  const counts = ["idle", "active", "waiting", "failed", "login"] as const;
-  const numbers = ["Idle", "Active", "Waiting", "Failed", "Login"];
+  const counts = ["idle", "active", "waiting", "settling", "failed", "login"] as const;
+  const numbers = ["Idle", "Active", "Waiting", "Settling", "Failed", "Login"];
   const head = ["Listener", "Address", "Route", "Mode", ...(several ? ["Cluster"] : []), ...numbers, "Ready"];
   const rows = listeners.map((listener) => [
     listener.name,

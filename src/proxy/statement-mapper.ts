@@ -50,7 +50,8 @@ export class StatementMapper {
     if (this.#barrier === "up") return true;
     const uses = type === Frontend.Bind || type === Frontend.Describe;
     if (uses && this.#pendingUnnamed.allBefore(this.#batch)) return true;
-    const names = uses || type === Frontend.Parse || type === Frontend.Close;
+    // A Query may deallocate what such a Parse defines, or would have defined.
+    const names = uses || type === Frontend.Parse || type === Frontend.Close || type === Frontend.Query;
     return names && this.#pendingNamed.anyBefore(this.#batch);
   }
 
