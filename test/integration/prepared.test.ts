@@ -228,6 +228,14 @@ describe("names in transaction pooling", () => {
     }
   });
 
+  test("that a failed batch would have given cannot be deallocated by a query right behind it", async () => {
+    const one = await client(narrow.login("write"));
+    const failing = [parse("SELECT * FROM missing"), parse("SELECT 1", "never"), sync()];
+    one.send(...failing, frontend.query("DEALLOCATE never"));
+    expect(outline(await one.untilReady(8000))).toEqual(["E ERROR 42P01", "Z I"]);
+    expect(outline(await one.untilReady(8000))).toEqual(["E ERROR 26000", "Z I"]);
+  });
+
   test("can be closed, or given again, last in a batch", async () => {
     const [one, other] = [await client(narrow.login("write")), await client(narrow.login("write"))];
     expect(await batch(one, parse("SELECT 'x'", "s"), call("s"), close("s"))).toEqual([
