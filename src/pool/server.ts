@@ -6,7 +6,7 @@ import { assert } from "../core/assert.ts";
 import { MESSAGE_BYTES_MAX, WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../core/limits.ts";
 import type { Millis } from "../core/units.ts";
 import { Backend, HEADER_BYTES, TransactionStatus } from "../protocol/constants.ts";
-import { Exchange, FAKE_DEALLOCATE, SWALLOW, UNEXPECTED } from "../protocol/exchange.ts";
+import { Exchange, FAKE_DEALLOCATE, type Outcome, SWALLOW, UNEXPECTED } from "../protocol/exchange.ts";
 import { DROP, Framer, type FrameSink, PASS, STOP, type Verdict, WHOLE } from "../protocol/framer.ts";
 import {
   decodeDataRow,
@@ -168,11 +168,9 @@ export class Server implements FrameSink, TransportSink {
   }
 
   /** Answers a simple query that deallocates a statement, when its turn comes. Not inside an open batch. */
-  answerDeallocate(forget: () => void): void {
-    const completed = (): void => {
-      if (this.status !== TransactionStatus.Failed) forget();
-    };
-    this.exchange.account(FAKE_DEALLOCATE, { completed, failed: () => {}, skipped: () => {}, error: null });
+  answerDeallocate(outcome: Outcome): void {
+    const completed = (): void => (this.status === TransactionStatus.Failed ? outcome.failed() : outcome.completed());
+    this.exchange.account(FAKE_DEALLOCATE, { ...outcome, completed });
   }
 
   /** Gives the answers that are ours to give, as far as it is their turn. Returns whether there were any. */

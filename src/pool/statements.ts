@@ -76,40 +76,71 @@ export class StatementRegistry {
   }
 }
 
-/** What one server has prepared, least recently used first. */
+/** A Parse (then it will be present) or Close of a named statement whose outcome is not known yet. */
+export interface StatementChange {
+  readonly statement: Statement;
+  readonly present: boolean;
+}
+
+/**
+ * What one server has prepared: what is certain, and what is on its way. Requests are sent as if all before them will succeed;
+ * what an error refuses or skips is taken back, whatever was sent behind it.
+ */
 export class ServerStatements {
-  readonly #named = new Set<Statement>();
+  /** What is there once everything on its way has succeeded, least recently used first. */
+  readonly #expected = new Set<Statement>();
+  readonly #certain = new Set<Statement>();
+  /** In the order of the stream. */
+  readonly #pending: StatementChange[] = [];
   /** What its unnamed statement is; null where there is none, or nobody knows. */
   unnamed: Statement | null = null;
 
   get size(): number {
-    return this.#named.size;
+    return this.#expected.size;
   }
 
-  /** Whether it is there; it counts as used now. */
+  /** Whether a request that is sent now will find it; it counts as used. */
   has(statement: Statement): boolean {
-    if (!this.#named.delete(statement)) return false;
-    this.#named.add(statement);
+    if (!this.#expected.delete(statement)) return false;
+    this.#expected.add(statement);
     return true;
   }
 
-  add(statement: Statement): void {
-    this.#named.add(statement);
+  /** Notes a Parse or Close that is being sent; `end` it once. */
+  begin(statement: Statement, present: boolean): StatementChange {
+    const change = { statement, present };
+    this.#pending.push(change);
+    this.#expect(statement, present);
+    return change;
   }
 
-  remove(statement: Statement): void {
-    this.#named.delete(statement);
+  /** What became of it: the server has done it, or has not. */
+  end(change: StatementChange, done: boolean): void {
+    const at = this.#pending.indexOf(change);
+    if (at >= 0) this.#pending.splice(at, 1);
+    const { statement, present } = change;
+    if (done && present) this.#certain.add(statement);
+    else if (done) this.#certain.delete(statement);
+    const next = this.#pending.findLast((each) => each.statement === statement);
+    this.#expect(statement, next?.present ?? this.#certain.has(statement));
+  }
+
+  #expect(statement: Statement, present: boolean): void {
+    if (present) this.#expected.add(statement);
+    else this.#expected.delete(statement);
   }
 
   /** The one that was not used for longest, where there are more than `max`. */
   surplus(max: number): Statement | null {
-    if (this.#named.size <= max) return null;
-    for (const oldest of this.#named) return oldest;
+    if (this.#expected.size <= max) return null;
+    for (const oldest of this.#expected) return oldest;
     return null;
   }
 
-  /** All named ones were deallocated. */
+  /** All named ones were deallocated; what is on its way comes behind. */
   clear(): void {
-    this.#named.clear();
+    this.#certain.clear();
+    this.#expected.clear();
+    for (const { statement, present } of this.#pending) this.#expect(statement, present);
   }
 }

@@ -18,7 +18,10 @@ export const FAKE_CLOSE_COMPLETE = 2;
 export const FAKE_DEALLOCATE = 3;
 export type Fake = typeof FAKE_PARSE_COMPLETE | typeof FAKE_CLOSE_COMPLETE | typeof FAKE_DEALLOCATE;
 
-/** What becomes of a Parse or Close, for whoever keeps account of statements. Exactly one of the calls is made. */
+/** A simple query whose outcome somebody wants to hear: it is skipped where an open batch has failed. */
+export const WATCHED_QUERY = 4;
+
+/** What becomes of a Parse, Close or watched query, for whoever keeps account of statements. Exactly one of the calls is made. */
 export interface Outcome {
   completed(): void;
   /** The server refused it. */
@@ -138,13 +141,15 @@ export class Exchange {
     }
   }
 
-  /** Notes a Parse or Close that is being sent, or a fake that stands in its place; `outcome` hears what becomes of it. */
+  /** Notes a request that is being sent, or a fake that stands in its place; `outcome` hears what becomes of it. */
   account(type: number, outcome: Outcome | null, own = false): void {
-    this.#unsynced = type !== FAKE_DEALLOCATE;
+    const ending = endsBatch(type);
     if (this.#skips) {
+      this.#unsynced ||= !ending;
       outcome?.skipped();
       return;
     }
+    this.#unsynced = !ending;
     this.#append(own ? type | OWN : type);
     this.#outcomes.push(outcome);
   }
@@ -326,19 +331,25 @@ export class Exchange {
 }
 
 const endsBatch = (type: number): boolean =>
-  type === Frontend.Sync || type === Frontend.Query || type === Frontend.FunctionCall || type === FAKE_DEALLOCATE;
+  type === Frontend.Sync ||
+  type === Frontend.Query ||
+  type === Frontend.FunctionCall ||
+  type === FAKE_DEALLOCATE ||
+  type === WATCHED_QUERY;
 
 const isAccounted = (type: number): boolean =>
   type === Frontend.Parse ||
   type === Frontend.Close ||
   type === FAKE_PARSE_COMPLETE ||
   type === FAKE_CLOSE_COMPLETE ||
-  type === FAKE_DEALLOCATE;
+  type === FAKE_DEALLOCATE ||
+  type === WATCHED_QUERY;
 
 /** Whether a reply of type `reply` is the last one to a request of type `request`. */
 function ends(request: number, reply: number): boolean {
   switch (request) {
     case Frontend.Query:
+    case WATCHED_QUERY:
     case Frontend.FunctionCall:
     case Frontend.Sync:
       return reply === Backend.ReadyForQuery;

@@ -7,7 +7,7 @@ import { STATEMENT_BYTES_MAX } from "../core/limits.ts";
 import type { Server } from "../pool/server.ts";
 import { SERVER_NAME_PREFIX, Statement, type StatementRegistry } from "../pool/statements.ts";
 import { Frontend, HEADER_BYTES, TransactionStatus } from "../protocol/constants.ts";
-import { FAKE_CLOSE_COMPLETE, FAKE_PARSE_COMPLETE, type Outcome } from "../protocol/exchange.ts";
+import { FAKE_CLOSE_COMPLETE, FAKE_PARSE_COMPLETE, type Outcome, WATCHED_QUERY } from "../protocol/exchange.ts";
 import { HEAD, PASS, type Verdict, WHOLE } from "../protocol/framer.ts";
 import { errorResponse } from "../protocol/messages.ts";
 import { MalformedBody } from "../protocol/reader.ts";
@@ -28,6 +28,8 @@ export class StatementMapper {
   readonly #names: StatementNames;
   /** Something is on its way that takes all statements away: what is behind it must not be sent before it is answered. */
   #barrier: "up" | "behind the Sync" | null = null;
+  /** The unnamed statement, where it deallocates, and what. */
+  #deallocation: { readonly statement: Statement; readonly name: string } | null = null;
   /** Counts Syncs and simple queries. */
   #batch = 0;
   /** Parse messages whose outcome is not known: an error before them in their batch would skip them. */
@@ -127,16 +129,22 @@ export class StatementMapper {
     const name = deallocates(text);
     if (dropsAll(text)) this.#barrier = "up";
     if (name !== null && this.#names.get(name) !== null && !server.exchange.openBatch) {
-      server.answerDeallocate(() => this.#names.set(name, null));
+      const gone = this.#outcome([this.#names.begin(name, null)]);
+      server.answerDeallocate(this.#pendingNamed.watch(this.#batch, gone));
+      this.#names.dropUnnamed();
+      this.#batch += 1;
       return end;
     }
-    if (!server.exchange.openBatch) {
-      // A simple Query takes the unnamed statement away; behind an open batch it may be skipped.
+    // A simple Query takes the unnamed statement away; behind an open batch it may be skipped.
+    server.statements.unnamed = null;
+    if (server.exchange.openBatch) {
+      const dropped = this.#outcome([this.#names.begin("", null)]);
+      server.exchange.account(WATCHED_QUERY, this.#pendingUnnamed.watch(this.#batch, dropped));
+    } else {
       this.#names.dropUnnamed();
-      server.statements.unnamed = null;
       this.#batch += 1;
+      server.exchange.request(Frontend.Query);
     }
-    server.exchange.request(Frontend.Query);
     return start;
   }
 
@@ -153,38 +161,54 @@ export class StatementMapper {
     }
     const definition = Buffer.from(buffer.subarray(nameEnd + 1, end));
     if (dropsAll(definition.toString("latin1"))) this.#barrier = "behind the Sync";
-    if (name === "") return this.#parseUnnamed(server, definition) ? start : end;
+    if (name === "") {
+      this.#parseUnnamed(server, definition);
+      return start;
+    }
     this.#parseNamed(server, name, definition);
     return end;
   }
 
-  /** True when the message can be sent as it came. */
-  #parseUnnamed(server: Server, definition: Buffer): boolean {
-    const { statements, exchange } = server;
+  #parseUnnamed(server: Server, definition: Buffer): void {
     const statement = new Statement("", definition);
-    const name = deallocates(statement.text);
-    const deallocated = name !== null && this.#names.get(name) !== null;
-    // What is deallocated on the server is made for this moment: the client's own may serve others.
-    const victim = deallocated ? this.#registry.once(Buffer.from("SELECT 1\0\0\0", "latin1")) : null;
-    if (victim !== null) this.#prepare(server, victim);
-    const lost = (): void => {
-      if (statements.unnamed === statement) statements.unnamed = null;
-    };
-    const operations = [this.#names.begin("", statement)];
-    if (victim !== null && name !== null) operations.push(this.#names.begin(name, null));
-    statements.unnamed = statement;
-    exchange.account(Frontend.Parse, this.#pendingUnnamed.watch(this.#batch, this.#outcome(operations, lost)));
-    if (victim === null) return true;
-    statements.remove(victim);
-    server.send(new Statement("", Buffer.from(`DEALLOCATE ${victim.serverName}\0\0\0`, "latin1")).parseMessage());
-    return false;
+    const deallocated = deallocates(statement.text);
+    this.#deallocation = deallocated === null ? null : { statement, name: deallocated };
+    this.#becomesUnnamed(server, statement, [this.#names.begin("", statement)]);
   }
 
-  /** An outcome that settles these operations; `lost` runs where they came to nothing. */
-  #outcome(operations: readonly Operation[], lost: () => void = () => {}): Outcome {
+  /** Notes a Parse of the unnamed statement; with `own` it is not the client's. */
+  #becomesUnnamed(server: Server, statement: Statement, operations: readonly Operation[], own = false): void {
+    const { statements, exchange } = server;
+    statements.unnamed = statement;
+    const outcome = this.#outcome(operations, (done) => {
+      if (!done && statements.unnamed === statement) statements.unnamed = null;
+    });
+    exchange.account(Frontend.Parse, this.#pendingUnnamed.watch(this.#batch, outcome), own);
+  }
+
+  /**
+   * Where the unnamed statement, which is being bound, deallocates one of the client's own: makes it one that deallocates
+   * something made for this moment, since the client's own may serve others. It is taken to be executed. False elsewhere.
+   */
+  #deallocate(server: Server): boolean {
+    if (this.#deallocation === null) return false;
+    const { statement, name } = this.#deallocation;
+    if (this.#names.get("") !== statement || this.#names.get(name) === null) return false;
+    const victim = this.#registry.once(Buffer.from("SELECT 1\0\0\0", "latin1"));
+    const gone = this.#outcome([this.#names.begin(name, null)]);
+    server.exchange.account(Frontend.Parse, this.#pendingNamed.watch(this.#batch, gone), true);
+    server.send(victim.parseMessage());
+    server.statements.unnamed = null;
+    server.exchange.account(Frontend.Parse, null, true);
+    server.send(new Statement("", Buffer.from(`DEALLOCATE ${victim.serverName}\0\0\0`, "latin1")).parseMessage());
+    return true;
+  }
+
+  /** An outcome that settles these operations, and then tells whether they were carried out. */
+  #outcome(operations: readonly Operation[], then: (done: boolean) => void = () => {}): Outcome {
     const end = (outcome: "completed" | "failed" | "skipped") => (): void => {
       for (const operation of operations) this.#names.end(operation, outcome);
-      if (outcome !== "completed") lost();
+      then(outcome === "completed");
     };
     return { completed: end("completed"), failed: end("failed"), skipped: end("skipped"), error: null };
   }
@@ -214,10 +238,9 @@ export class StatementMapper {
 
   /** Sends the Parse of a statement that the server lacks. With operations it is the client's own, and its answer the client's. */
   #prepare(server: Server, statement: Statement, operations?: readonly Operation[]): void {
-    const { statements } = server;
     this.#makeRoom(server);
-    statements.add(statement);
-    const outcome = this.#outcome(operations ?? [], () => statements.remove(statement));
+    const change = server.statements.begin(statement, true);
+    const outcome = this.#outcome(operations ?? [], (done) => server.statements.end(change, done));
     const watched = this.#pendingNamed.watch(this.#batch, outcome);
     server.exchange.account(Frontend.Parse, watched, operations === undefined);
     server.send(statement.parseMessage());
@@ -230,9 +253,9 @@ export class StatementMapper {
   }
 
   #closeNamed(server: Server, statement: Statement): void {
-    const { statements, exchange } = server;
-    statements.remove(statement);
-    exchange.account(Frontend.Close, outcomeOf({ skipped: () => statements.add(statement) }), true);
+    const change = server.statements.begin(statement, false);
+    const outcome = this.#outcome([], (done) => server.statements.end(change, done));
+    server.exchange.account(Frontend.Close, outcome, true);
     server.send(closeMessage(statement.serverName));
   }
 
@@ -246,12 +269,7 @@ export class StatementMapper {
     if (statements.unnamed === statement) return;
     // Too long to be kept, and this is another server.
     if (statement.definition === tooLong) return this.#closeUnnamed(server);
-    statements.unnamed = statement;
-    const lost = (): void => {
-      if (statements.unnamed === statement) statements.unnamed = null;
-    };
-    const outcome = this.#pendingUnnamed.watch(this.#batch, outcomeOf({ failed: lost, skipped: lost }));
-    server.exchange.account(Frontend.Parse, outcome, true);
+    this.#becomesUnnamed(server, statement, [], true);
     server.send(statement.parseMessage());
   }
 
@@ -279,7 +297,8 @@ export class StatementMapper {
   #bind(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
     const portalEnd = stringEnd(buffer, start + HEADER_BYTES, end);
     const nameEnd = stringEnd(buffer, portalEnd + 1, end);
-    const renamed = this.#resolve(server, buffer.toString("latin1", portalEnd + 1, nameEnd));
+    const name = buffer.toString("latin1", portalEnd + 1, nameEnd);
+    const renamed = name === "" && this.#deallocate(server) ? null : this.#resolve(server, name);
     server.exchange.request(Frontend.Bind);
     if (renamed === null) return start;
     server.send(renamedFront(buffer, start, portalEnd + 1, nameEnd, length, renamed));

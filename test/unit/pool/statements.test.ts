@@ -98,42 +98,73 @@ describe("ServerStatements", () => {
   const named = (count: number) =>
     Array.from({ length: count }, (_, index) => new Statement(`s${index}`, definition(`SELECT ${index}`)));
 
-  test("has what was added until it is removed", () => {
+  const prepare = (statements: ServerStatements, ...list: Statement[]): void => {
+    for (const each of list) statements.end(statements.begin(each, true), true);
+  };
+  const close = (statements: ServerStatements, statement: Statement): void =>
+    statements.end(statements.begin(statement, false), true);
+
+  test("has what was prepared until it is closed", () => {
     const statements = new ServerStatements();
     const [one, other] = named(2);
     if (one === undefined || other === undefined) throw new Error("none");
-    statements.add(one);
+    prepare(statements, one);
     expect([statements.has(one), statements.has(other), statements.size]).toEqual([true, false, 1]);
-    statements.add(one);
+    prepare(statements, one);
     expect(statements.size).toBe(1);
-    statements.remove(other);
-    statements.remove(one);
+    close(statements, other);
+    close(statements, one);
     expect([statements.has(one), statements.size]).toEqual([false, 0]);
+  });
+
+  test("expects what is on its way, and takes back what an error refused or skipped, whatever was sent behind it", () => {
+    const statements = new ServerStatements();
+    const [one] = named(1);
+    if (one === undefined) throw new Error("none");
+    const refused = statements.begin(one, true);
+    expect(statements.has(one)).toBe(true);
+    const skipped = statements.begin(one, false);
+    expect(statements.has(one)).toBe(false);
+    const again = statements.begin(one, true);
+    statements.end(refused, false);
+    statements.end(skipped, false);
+    expect(statements.has(one)).toBe(true);
+    statements.end(again, true);
+    expect(statements.has(one)).toBe(true);
+    statements.end(statements.begin(one, false), false);
+    expect(statements.has(one)).toBe(true);
+    statements.end(statements.begin(one, true), false);
+    expect([statements.has(one), statements.size]).toEqual([true, 1]);
   });
 
   test("has a surplus only beyond the bound: what was not used for longest, whatever was asked for meanwhile", () => {
     const statements = new ServerStatements();
     const [first, second, third, unknown] = named(4);
     if (!(first && second && third && unknown)) throw new Error("none");
-    for (const each of [first, second, third]) statements.add(each);
+    prepare(statements, first, second, third);
     expect(statements.surplus(3)).toBeNull();
     expect(statements.surplus(2)).toBe(first);
     statements.has(first);
     statements.has(unknown);
     expect(statements.surplus(2)).toBe(second);
-    statements.remove(second);
+    close(statements, second);
     expect(statements.surplus(1)).toBe(third);
     expect(statements.surplus(0)).toBe(third);
     expect(new ServerStatements().surplus(0)).toBeNull();
   });
 
-  test("has no named one left when it is cleared; the unnamed one is no matter of DEALLOCATE", () => {
+  test("has no named one left when it is cleared, but those on their way; the unnamed one is no matter of DEALLOCATE", () => {
     const statements = new ServerStatements();
-    for (const each of named(2)) statements.add(each);
+    const [one, other, late] = named(3);
+    if (!(one && other && late)) throw new Error("none");
+    prepare(statements, one, other);
+    const change = statements.begin(late, true);
     const unnamed = new Statement("", definition("SELECT 1"));
     statements.unnamed = unnamed;
     statements.clear();
-    expect(statements.size).toBe(0);
+    expect([statements.has(one), statements.has(late), statements.size]).toEqual([false, true, 1]);
+    statements.end(change, true);
+    expect(statements.size).toBe(1);
     expect(statements.unnamed).toBe(unnamed);
   });
 });
