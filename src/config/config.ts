@@ -3,6 +3,7 @@
 
 import type { Secret } from "../auth/secret.ts";
 import type { ClientTlsOptions, ServerTlsOptions } from "../auth/tls-options.ts";
+import type { PoolMode } from "../core/pool-mode.ts";
 import type { Bytes, Millis } from "../core/units.ts";
 import type { HostPort } from "./values.ts";
 
@@ -59,9 +60,6 @@ export interface ClusterConfig {
   readonly probe: ProbeConfig;
   readonly serverTls: ServerTlsOptions;
 }
-
-/** A server is released at the end of each transaction, or of the session. */
-export type PoolMode = "transaction" | "session";
 
 interface ListenerCommon {
   readonly name: string;

@@ -10,6 +10,7 @@ import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
 import { CANCEL_RESERVE } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
+import type { PoolMode } from "../core/pool-mode.ts";
 import { millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import type { PoolOptions } from "../pool/pool.ts";
@@ -30,7 +31,7 @@ export interface ListenerOptions {
   readonly address: string;
   readonly port: number;
   readonly route: Route;
-  readonly poolMode: "transaction" | "session";
+  readonly poolMode: PoolMode;
   readonly cluster: string;
   readonly reads: ReadOptions;
 }

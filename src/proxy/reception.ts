@@ -3,6 +3,7 @@
 import type { Socket } from "node:net";
 import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
+import type { PoolMode } from "../core/pool-mode.ts";
 import { millis } from "../core/units.ts";
 import { SettingsSet } from "../pool/settings.ts";
 import type { StatementRegistry } from "../pool/statements.ts";
@@ -36,7 +37,7 @@ export interface ReceptionContext {
   /** All clients' prepared statements, and how many of them a server keeps; 0: they do not follow clients. */
   readonly statements: StatementRegistry;
   readonly maxPreparedStatements: number;
-  readonly poolMode: "transaction" | "session";
+  readonly poolMode: PoolMode;
   readonly client: Pick<ClientContext, "queryWaitTimeoutMs" | "clientIdleTimeoutMs">;
 }
 
