@@ -91,7 +91,7 @@ export interface AuthConfig {
   readonly allowClearText: boolean;
 }
 
-/** Durations of 0 mean "never" in clientIdleTimeoutMs, serverIdleTimeoutMs and serverLifetimeMs. */
+/** Durations of 0 mean "never" wherever the schema lets them be 0. */
 export interface PoolConfig {
   readonly poolMode: PoolMode;
   readonly defaultPoolSize: number;
@@ -100,6 +100,10 @@ export interface PoolConfig {
   readonly queryWaitTimeoutMs: Millis;
   readonly clientLoginTimeoutMs: Millis;
   readonly clientIdleTimeoutMs: Millis;
+  readonly queryTimeoutMs: Millis;
+  readonly transactionTimeoutMs: Millis;
+  readonly idleTransactionTimeoutMs: Millis;
+  readonly cancelWaitTimeoutMs: Millis;
   readonly serverConnectTimeoutMs: Millis;
   readonly serverLoginRetryMs: Millis;
   readonly serverIdleTimeoutMs: Millis;

@@ -26,6 +26,8 @@ export class Session implements SessionListener {
   readonly flight = new Flight();
   /** Null where prepared statements are the server's own. */
   readonly mapper: StatementMapper | null;
+  /** No transaction of more than one statement is allowed. */
+  readonly statementMode: boolean;
   readonly #moves: boolean;
   readonly #binding: Binding;
   /** What the startup packet asked for: RESET goes back to it. */
@@ -40,6 +42,7 @@ export class Session implements SessionListener {
     this.#startup = startup;
     this.#settings = startup;
     this.#binding = new Binding(options.countPin);
+    this.statementMode = options.poolMode === "statement";
     this.#moves = options.poolMode !== "session";
     const maps = this.#moves && options.maxPreparedStatements > 0;
     this.mapper = maps ? new StatementMapper(options.statements, options.maxPreparedStatements, this.#binding) : null;
@@ -56,6 +59,16 @@ export class Session implements SessionListener {
    */
   mustPrepare(server: Server): boolean {
     return (this.#settings.has("role") || server.settings.has("role")) && !this.#settings.equals(server.settings);
+  }
+
+  /** A lease is as long as the session. */
+  get ownsServer(): boolean {
+    return !this.#moves;
+  }
+
+  /** A reported parameter as the client was last told. */
+  told(name: string): string | undefined {
+    return this.#told.get(name);
   }
 
   /** A lease outlives transactions. */
