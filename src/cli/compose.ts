@@ -77,7 +77,8 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
     maxClientConn: pool.maxClientConn,
     queryWaitTimeoutMs: pool.queryWaitTimeoutMs,
     clientLoginTimeoutMs: pool.clientLoginTimeoutMs,
-    clientIdleTimeoutMs: pool.clientIdleTimeoutMs,
+    clientTimeouts: pool,
+    cancelWaitTimeoutMs: pool.cancelWaitTimeoutMs,
     maxPreparedStatements: pool.maxPreparedStatements,
   };
 }

@@ -3,6 +3,7 @@
 
 import type { Secret } from "../auth/secret.ts";
 import type { ClientTlsOptions, ServerTlsOptions } from "../auth/tls-options.ts";
+import type { PoolMode } from "../core/pool-mode.ts";
 import type { Bytes, Millis } from "../core/units.ts";
 import type { HostPort } from "./values.ts";
 
@@ -60,9 +61,6 @@ export interface ClusterConfig {
   readonly serverTls: ServerTlsOptions;
 }
 
-/** A server is released at the end of each transaction, or of the session. */
-export type PoolMode = "transaction" | "session";
-
 interface ListenerCommon {
   readonly name: string;
   readonly address: string;
@@ -93,7 +91,7 @@ export interface AuthConfig {
   readonly allowClearText: boolean;
 }
 
-/** Durations of 0 mean "never" in clientIdleTimeoutMs, serverIdleTimeoutMs and serverLifetimeMs. */
+/** Durations of 0 mean "never" wherever the schema lets them be 0. */
 export interface PoolConfig {
   readonly poolMode: PoolMode;
   readonly defaultPoolSize: number;
@@ -102,6 +100,10 @@ export interface PoolConfig {
   readonly queryWaitTimeoutMs: Millis;
   readonly clientLoginTimeoutMs: Millis;
   readonly clientIdleTimeoutMs: Millis;
+  readonly queryTimeoutMs: Millis;
+  readonly transactionTimeoutMs: Millis;
+  readonly idleTransactionTimeoutMs: Millis;
+  readonly cancelWaitTimeoutMs: Millis;
   readonly serverConnectTimeoutMs: Millis;
   readonly serverLoginRetryMs: Millis;
   readonly serverIdleTimeoutMs: Millis;

@@ -1,8 +1,9 @@
 // The listeners of the file, checked against each other and against the clusters; and the three that there are by
 // default.
 
+import type { PoolMode } from "../core/pool-mode.ts";
 import { type Bytes, bytes } from "../core/units.ts";
-import type { ListenerConfig, PoolMode } from "./config.ts";
+import type { ListenerConfig } from "./config.ts";
 import { keyRemedy, type Report } from "./decode.ts";
 import type { Path } from "./document.ts";
 import type { FileListener } from "./schema.ts";

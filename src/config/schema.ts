@@ -17,7 +17,7 @@ import {
 
 const flag = z.boolean();
 const count = z.int().min(1).max(1_000_000);
-const poolMode = z.enum(["transaction", "session"]);
+const poolMode = z.enum(["transaction", "session", "statement"]);
 
 const certFile = text.optional().describe("file with our certificate, PEM, followed by its intermediates");
 const keyFile = text.optional().describe("file with the private key of cert_file, PEM");
@@ -124,11 +124,11 @@ export const clientTlsSchema = z.strictObject({
   key_file: keyFile,
 });
 
-/** Pooling and its limits. A duration of 0 means "never" for the three idle and lifetime settings. */
+/** Pooling and its limits. A duration of 0 means "never" wherever it is allowed. */
 export const poolSchema = z.strictObject({
   pool_mode: poolMode
     .default("transaction")
-    .describe("when a server is released: at the end of each transaction, or of the session"),
+    .describe("when a server is released: at the end of each transaction, of the session, or of each statement"),
   default_pool_size: count.default(20).describe("servers per member, database and user"),
   max_client_conn: count.default(100).describe("clients at once; one more is refused with 53300"),
   wait_queue_max: count
@@ -139,6 +139,20 @@ export const poolSchema = z.strictObject({
     .prefault("60s")
     .describe("a client that has not logged in by then is disconnected"),
   client_idle_timeout: duration.prefault(0).describe("a client that is idle this long is disconnected; 0: never"),
+  query_timeout: duration
+    .prefault(0)
+    .describe(
+      "a client whose query runs this long is disconnected, the query canceled; above statement_timeout; 0: never",
+    ),
+  transaction_timeout: duration
+    .prefault(0)
+    .describe("a client whose transaction is open this long is disconnected; 0: never"),
+  idle_transaction_timeout: duration
+    .prefault(0)
+    .describe("a client that is idle inside a transaction this long is disconnected; 0: never"),
+  cancel_wait_timeout: duration
+    .prefault("10s")
+    .describe("a cancel request that cannot be delivered by then is dropped; 0: never"),
   server_connect_timeout: positiveDuration.prefault("15s").describe("longest time to connect and log in to a server"),
   server_login_retry: positiveDuration.prefault("1s").describe("wait after a failed login before the next"),
   server_idle_timeout: duration.prefault("600s").describe("a server that is unused this long is closed; 0: never"),

@@ -25,8 +25,14 @@ export const LOGIN_RETRY_INITIAL_MS = 10;
 export const RESET_TIMEOUT_MS = 5_000;
 /** After our last words a client has this long to close its side. */
 export const LINGER_MS = 5_000;
-/** A cancel request that a server has not taken by then is given up. */
+/** A cancel request that was sent and that the server has not taken by then is given up, and so is the server. */
 export const CANCEL_TIMEOUT_MS = 5_000;
+/** Between two looks whether a request of our own, which must not be cancelled, is still in front of a client's statement. */
+export const CANCEL_RETRY_MS = 5;
+/** What a client may send ahead while it waits for a server; then its socket pauses. Read so far that its end is noticed. */
+export const WAITING_BYTES_MAX = 16_384;
+/** A member that does not say by then whether it takes connections counts as going: whoever was lost with a server waits for it. */
+export const LIFE_SIGN_TIMEOUT_MS = 1_000;
 /** Connections beyond `max_client_conn` that may say what they want: a cancel request must get through when all is full. */
 export const CANCEL_RESERVE = 32;
 /** Pairs of database and user that are remembered; beyond it those without a living pool are forgotten. */

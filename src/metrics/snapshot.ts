@@ -3,6 +3,7 @@
 
 import type { Clock } from "../core/clock.ts";
 import { type ErrorCode, errorTable } from "../core/errors.ts";
+import type { PoolMode } from "../core/pool-mode.ts";
 import { formatLsn, type Millis } from "../core/units.ts";
 import type { LeaderState, Member, SourceHealth, Topology } from "../discovery/topology.ts";
 import type { ActiveListener, DataPlane } from "../proxy/data-plane.ts";
@@ -123,7 +124,7 @@ export interface ListenerSnapshot {
   readonly address: string;
   readonly port: number;
   readonly route: "auto" | "write" | "read";
-  readonly poolMode: "transaction" | "session";
+  readonly poolMode: PoolMode;
   readonly cluster: string;
   readonly obstacles: Obstacles;
   readonly clients: ClientCounts;

@@ -21,6 +21,10 @@ export function memberIsGoing(cause: LossCause): boolean {
   return cause.kind === "closed" || (cause.kind === "fatal" && isShutdown(cause.fields));
 }
 
+/** Whether the server was told to end: all of it, or this session alone. The words are the same. */
+export const byAdministrator = (cause: LossCause): boolean =>
+  cause.kind === "fatal" && cause.fields.sqlstate === "57P01";
+
 /** The loss as an error, for those who wait for an answer. */
 export function lossFields(cause: LossCause): ErrorFields {
   if (cause.kind === "fatal") return cause.fields;

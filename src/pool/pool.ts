@@ -171,13 +171,27 @@ export class Pool implements ServerOwner {
     if (this.#fenced) return server.close(fencedCause);
     if (!server.exchange.empty || server.midMessage)
       return this.#discard(server, "client left with a request under way");
-    if (server.cancelsInFlight > 0) return this.#discard(server, "cancel request under way");
+    if (!server.cancels.none) return this.#awaitCancels(server, mode);
     if (server.status !== TransactionStatus.Idle) return this.#clean(server, "ROLLBACK", mode);
     if (mode === "session" && this.#options.serverResetQuery !== "") {
       return this.#clean(server, this.#options.serverResetQuery, "transaction");
     }
     if (server.state === "active") server.takeBack(this.#clock.now());
     this.#offer(server);
+  }
+
+  /** A cancel request that has not arrived yet would hit whatever runs next, our own ROLLBACK included. */
+  #awaitCancels(server: Server, mode: "transaction" | "session"): void {
+    if (server.status !== TransactionStatus.Idle || server.cancels.lost) {
+      return this.#discard(server, "cancel request under way");
+    }
+    if (server.state === "active") server.takeBack(this.#clock.now());
+    this.#tested.add(server);
+    server.cancels.whenLanded(() => {
+      if (!this.#tested.delete(server)) return;
+      this.#active.add(server);
+      this.release(server, mode);
+    });
   }
 
   /** Runs `sql`, within a deadline, then takes the server back as clean. */

@@ -19,6 +19,7 @@ import {
 } from "../protocol/messages.ts";
 import { MalformedBody } from "../protocol/reader.ts";
 import type { Transport, TransportSink } from "../protocol/transport.ts";
+import { CancelsInFlight } from "./cancels-in-flight.ts";
 import { droppingTags, tellingLengths, tellingTags } from "./command-tags.ts";
 import { fakeAnswer } from "./fake-answers.ts";
 import type { ServerHolder } from "./holder.ts";
@@ -74,8 +75,7 @@ export class Server implements FrameSink, TransportSink {
   settings: SettingsSet = SettingsSet.empty;
   /** Transaction status at the last ReadyForQuery. */
   status: number = TransactionStatus.Idle;
-  /** Cancel requests on their way to this server: until they have arrived it is lent to nobody else. */
-  cancelsInFlight = 0;
+  readonly cancels = new CancelsInFlight();
   readonly #transport: Transport;
   readonly #framer = new Framer(this);
   readonly #owner: ServerOwner;
@@ -334,6 +334,7 @@ export class Server implements FrameSink, TransportSink {
     const state = this.#state;
     if (own) return this.#ownReady();
     if (state.kind !== "active") return;
+    if (this.status !== TransactionStatus.Idle && state.holder.refusesTransaction()) return;
     state.holder.reply(buffer, start, end);
     state.holder.ready(this.status);
   }

@@ -103,6 +103,11 @@ export class Exchange {
     return this.#count > 0 && (this.#at(0) & OWN) !== 0;
   }
 
+  /** Whether the server is at a simple query of our own, and at nothing of its client's. */
+  get atOwnQuery(): boolean {
+    return this.#count > 0 && this.#at(0) === (Frontend.Query | OWN);
+  }
+
   /** Notes a frontend message of `type` that was, or is being, sent. */
   request(type: number): void {
     switch (type) {

@@ -1,14 +1,19 @@
-// Cancel requests: from the key that we gave a client to the key of the server that it holds now, on a connection of its own, as
-// the protocol asks (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS). A request
-// that names nobody is closed without a word, so that keys cannot be guessed by asking.
+// Cancel requests: from the key that we gave a client to the server that works for it now. Exact: what the client has running is
+// hit, or nothing. A request of our own in front of its statement is waited for; a statement that still waits is taken back; a
+// request that names nobody is closed without a word, so that keys cannot be guessed by asking.
+//
+// The pid that a client is told is that of its server where it has one from the start (session mode): then pg_backend_pid(),
+// pg_stat_activity and the sender of a notification agree with it. Members number their processes independently, so the same pid
+// may be told twice: keys are found by pid and secret together, and the secret is always our own. In the other modes there is no
+// such server. Then the pid is a positive int4, as SQL takes it, above all that a kernel gives (Linux: 2^22), so that
+// pg_terminate_backend() and the like find nobody by it, where a smaller number would be a stranger's sooner or later.
 
 import { timingSafeEqual } from "node:crypto";
-import { connect } from "node:net";
 import type { Clock } from "../core/clock.ts";
-import { CANCEL_TIMEOUT_MS } from "../core/limits.ts";
-import { millis } from "../core/units.ts";
+import { CANCEL_RETRY_MS } from "../core/limits.ts";
+import { type Millis, millis } from "../core/units.ts";
 import type { Server } from "../pool/server.ts";
-import { cancelRequest } from "../protocol/startup.ts";
+import { deliverCancel } from "./cancel-delivery.ts";
 
 /** Whoever can be cancelled. */
 export interface Cancellable {
@@ -24,54 +29,73 @@ interface Entry {
 }
 
 const KEY_BYTES = 4;
+const INT4_MAX = 0x7fff_ffff;
+/** No kernel numbers its processes from here on. */
+const INVENTED_PID_MIN = 0x4000_0000;
 
 export class CancelKeys {
+  /** Longest time that a request waits until it can be sent to a server, ms; 0: no limit. */
+  waitMs = 0;
   readonly #clock: Clock;
   readonly #random: (bytes: number) => Buffer;
-  readonly #entries = new Map<number, Entry>();
+  /** By pid; several where several members gave it. */
+  readonly #entries = new Map<number, readonly Entry[]>();
 
   constructor(clock: Clock, random: (bytes: number) => Buffer) {
     this.#clock = clock;
     this.#random = random;
   }
 
-  /** A pid (positive, as SQL's int4 takes it) and key for one client, unlike all that are in use. */
+  /** A pid and key for one client: the pid of the server that it has, or one that no process has; a key that is told nowhere else. */
   issue(client: Cancellable): { readonly pid: number; readonly key: Buffer } {
-    let pid = 0;
-    while (pid === 0 || this.#entries.has(pid)) pid = this.#random(4).readUInt32BE(0) & 0x7fff_ffff;
-    const key = this.#random(KEY_BYTES);
-    this.#entries.set(pid, { key, client });
+    const pid = this.#pidFor(client.server);
+    const others = this.#entries.get(pid) ?? [];
+    let key = this.#random(KEY_BYTES);
+    while (find(others, key) !== undefined) key = this.#random(KEY_BYTES);
+    this.#entries.set(pid, [...others, { key, client }]);
     return { pid, key };
   }
 
+  #pidFor(server: Server | null): number {
+    // A pooler between us and PostgreSQL may give numbers that SQL does not take.
+    if (server !== null && server.pid > 0 && server.pid <= INT4_MAX) return server.pid;
+    let pid = 0;
+    while (pid === 0 || this.#entries.has(pid)) {
+      pid = INVENTED_PID_MIN + (this.#random(4).readUInt32BE(0) & (INT4_MAX - INVENTED_PID_MIN));
+    }
+    return pid;
+  }
+
   /** The client is gone. */
-  revoke(pid: number): void {
-    this.#entries.delete(pid);
+  revoke(pid: number, client: Cancellable): void {
+    const left = (this.#entries.get(pid) ?? []).filter((entry) => entry.client !== client);
+    if (left.length === 0) this.#entries.delete(pid);
+    else this.#entries.set(pid, left);
   }
 
   /** Passes a request on, if it names a client whose server has work. `done` is called when the server has taken it. */
   cancel(pid: number, key: Buffer, done: (passedOn: boolean) => void): void {
-    const entry = this.#entries.get(pid);
-    const known = entry !== undefined && key.length === entry.key.length && timingSafeEqual(key, entry.key);
-    const server = known ? entry.client.server : null;
-    if (server !== null && !server.exchange.empty) return this.#passOn(server, done);
-    if (known && server === null) entry.client.cancelWait();
-    done(false);
+    const entry = find(this.#entries.get(pid) ?? [], key);
+    if (entry === undefined) return done(false);
+    this.#attempt(entry.client, this.#clock.now(), done);
   }
 
-  /** Until the server has closed the connection the signal may still be on its way: it is lent to nobody else meanwhile. */
-  #passOn(server: Server, done: (passedOn: boolean) => void): void {
-    server.cancelsInFlight += 1;
-    const { host, port } = server.endpoint;
-    const socket = connect({ host, port });
-    const timer = this.#clock.after(millis(CANCEL_TIMEOUT_MS), () => socket.destroy());
-    socket.on("connect", () => socket.write(cancelRequest(server.pid, server.key)));
-    socket.on("error", () => {});
-    socket.on("close", () => {
-      timer.cancel();
-      server.cancelsInFlight -= 1;
-      done(true);
-    });
-    socket.resume();
+  #attempt(client: Cancellable, since: Millis, done: (passedOn: boolean) => void): void {
+    const { server } = client;
+    if (server === null) client.cancelWait();
+    if (server === null || server.exchange.empty) return done(false);
+    const waited = this.#clock.now() - since;
+    const wanted = (): boolean => client.server === server && !server.exchange.empty && !server.exchange.atOwnQuery;
+    if (wanted()) {
+      const waitMs = this.waitMs === 0 ? 0 : Math.max(1, this.waitMs - waited);
+      return deliverCancel(this.#clock, server, { waitMs, wanted, done });
+    }
+    // Its settings are being brought about: to cancel that would leave the statement behind it with others' settings.
+    if (this.waitMs > 0 && waited >= this.waitMs) return done(false);
+    this.#clock.after(millis(CANCEL_RETRY_MS), () => this.#attempt(client, since, done));
   }
 }
+
+/** Compares all secrets of a pid, in a time that says nothing of them. */
+const find = (entries: readonly Entry[], key: Buffer): Entry | undefined =>
+  entries.find((entry) => key.length === entry.key.length && timingSafeEqual(key, entry.key));

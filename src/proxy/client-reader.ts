@@ -2,6 +2,7 @@
 // or held back until there is one.
 
 import { ProxyError } from "../core/errors.ts";
+import { WAITING_BYTES_MAX } from "../core/limits.ts";
 import type { LossCause } from "../pool/loss.ts";
 import type { Server } from "../pool/server.ts";
 import { Frontend, HEADER_BYTES } from "../protocol/constants.ts";
@@ -11,7 +12,7 @@ import { opensTransaction } from "../routing/intent.ts";
 import type { Target } from "../routing/target.ts";
 import { refuseMessage } from "./client-messages.ts";
 import { TEXT_BYTES_MAX } from "./failed-transaction.ts";
-import { type Aftermath, aftermath } from "./failover.ts";
+import type { LossView } from "./failover.ts";
 import { Intake } from "./intake.ts";
 import type { Session } from "./session.ts";
 
@@ -43,6 +44,13 @@ export class ClientReader implements FrameSink {
     this.#target = target;
     this.#readsIntent = readsIntent;
     this.#session = session;
+  }
+
+  /** Whether no more may be read of what the client sends. While it waits for a server a little is, so that its end is noticed. */
+  get heldBack(): boolean {
+    const { state } = this.#host;
+    if (state === "waiting") return this.intake.heldBytes > WAITING_BYTES_MAX;
+    return this.intake.holding || state === "settling";
   }
 
   header(type: number, length: number): Verdict {
@@ -136,10 +144,10 @@ export class ClientReader implements FrameSink {
     if (from < end) server.add(buffer, from, end);
   }
 
-  /** What the client is to see now that its server is gone. What is in flight is taken. */
-  afterLoss(cause: LossCause, server: Server, replica: boolean, replied: boolean, resends: number): Aftermath {
+  /** What is known of a loss. What is in flight is taken. */
+  lossView(cause: LossCause, server: Server, replica: boolean, replied: boolean, resends: number): LossView {
     const { mapper, keepsServer } = this.#session;
-    return aftermath({
+    return {
       cause,
       member: server.endpoint.member,
       keepsServer,
@@ -151,8 +159,9 @@ export class ClientReader implements FrameSink {
       midRequest: !this.intake.atBoundary,
       flight: this.#session.flight.take(),
       resends,
+      memberLives: false,
       textOf: (name) => mapper?.textOf(name) ?? null,
-    });
+    };
   }
 
   malformed(): void {

@@ -1,8 +1,9 @@
 // One client connection after login, in exactly one state. Its messages go to the server it was lent, undecoded; it gives the
-// server back when nothing is owed and no transaction is open. While it waits its socket is paused and nothing more is read.
+// server back when nothing is owed and no transaction is open. While it waits no more of it is read than shows that it is there.
 
 import { assert } from "../core/assert.ts";
-import { ProxyError } from "../core/errors.ts";
+import type { ProxyError } from "../core/errors.ts";
+import { RESET_TIMEOUT_MS } from "../core/limits.ts";
 import { type Millis, millis } from "../core/units.ts";
 import type { ServerHolder } from "../pool/holder.ts";
 import type { LossCause } from "../pool/loss.ts";
@@ -14,17 +15,28 @@ import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { MessageWriter } from "../protocol/writer.ts";
 import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
+import { abandon, Departure } from "./client-departure.ts";
+import { settingsLost, settingsNotRestored, transactionRefused, waitCanceled, waitedTooLong } from "./client-errors.ts";
+import { carryOut, type LossHost } from "./client-loss.ts";
 import { ClientReader, type ReaderHost } from "./client-reader.ts";
-import type { ClientContext, ClientIdentity, ClientSession, ClientState } from "./client-session.ts";
+import {
+  type ClientContext,
+  type ClientIdentity,
+  type ClientSession,
+  type ClientState,
+  type Lease,
+  phaseOf,
+} from "./client-session.ts";
+import { ClientTimes } from "./client-times.ts";
 import { FailedTransaction } from "./failed-transaction.ts";
-import { type Aftermath, answerOwed } from "./failover.ts";
+import { aftermath } from "./failover.ts";
 import type { Session } from "./session.ts";
 import { prepare, settle } from "./settling.ts";
 import type { Group, Seeker } from "./steering.ts";
 
 const idle: ClientState = { kind: "idle" };
 
-export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
+export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, LossHost {
   readonly identity: ClientIdentity;
   readonly group: Group;
   readonly balance: Balance;
@@ -35,14 +47,15 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   readonly #transport: Transport;
   readonly #reader: ClientReader;
   readonly session: Session;
+  readonly #times: ClientTimes | null;
   #state: ClientState = idle;
   #replied = false;
   #resends = 0;
-  /** Its sending side is closed. */
-  #ended = false;
+  readonly #departure = new Departure();
+  /** The state in which its settings are brought about before its statement is sent. */
+  #preparing: ClientState | null = null;
   /** Leaves as soon as it is between transactions. */
   #draining: ProxyError | null = null;
-  #idleSince: Millis;
 
   constructor(context: ClientContext, transport: Transport, identity: ClientIdentity, session: ClientSession) {
     this.#context = context;
@@ -54,8 +67,17 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     this.session = session.session;
     this.#reader = new ClientReader(this, session.target, context.readsIntent, session.session);
     this.waitingSince = context.clock.now();
-    this.#idleSince = this.waitingSince;
+    this.#times = ClientTimes.of(context.clock, context.timeouts);
     transport.attach(this);
+    if (session.lease !== null) this.#begin(session.lease);
+  }
+
+  /** With a server for the whole session. */
+  #begin({ pool, server }: Lease): void {
+    this.pool = pool;
+    this.#attach(server);
+    server.flush();
+    this.#times?.rested();
   }
 
   get state(): ClientState["kind"] {
@@ -69,6 +91,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
 
   bytes(buffer: Buffer, start: number, end: number): void {
     if (this.#state.kind === "closed") return;
+    if (this.#times !== null && this.#state.kind === "active") this.#times.asked();
     this.#reader.intake.push(buffer, start, end);
     this.#afterReading();
   }
@@ -77,7 +100,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   #advance(): void {
     this.#reader.intake.advance();
     this.#afterReading();
-    if (this.#ended) this.#leaveIfDone();
+    if (this.#departure.ended) this.#leaveIfDone();
   }
 
   /** Sends on what was read, and reads no more than can be sent. */
@@ -85,43 +108,45 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     const state = this.#state;
     if (state.kind === "closed") return;
     const flowing = state.kind === "active" ? state.server.flush() : this.#transport.flush();
-    if (this.#reader.intake.holding || this.#waits || !flowing) this.#transport.pause();
+    if (!flowing || this.#reader.heldBack) this.#transport.pause();
     else this.#transport.resume();
   }
 
   drained(): void {
     const state = this.#state;
     if (state.kind === "active") state.server.resumeReplies();
-    else if (!this.#waits && !this.#reader.intake.holding) this.#transport.resume();
-  }
-
-  get #waits(): boolean {
-    return this.#state.kind === "waiting" || this.#state.kind === "settling";
+    else if (!this.#reader.heldBack) this.#transport.resume();
   }
 
   ended(): void {
-    this.#ended = true;
+    this.#departure.ended = true;
     this.#leaveIfDone();
+    this.#knock();
+  }
+
+  #knock(): void {
+    if (this.#state.kind !== "closed" && !this.server?.midReply) this.#departure.knock(this.#transport, this.session);
   }
 
   /** A client that sends nothing more gets what it is owed, then the connection ends. */
   #leaveIfDone(): void {
     const state = this.#state;
-    if (this.#reader.intake.holding || this.#waits) return;
+    if (this.#reader.intake.holding || state.kind === "waiting" || state.kind === "settling") return;
     if (state.kind === "active" && !state.server.exchange.stalled) return;
-    this.#leave("client closed the connection");
+    this.leave("client closed the connection");
   }
 
   closed(error: Error | null): void {
-    this.#leave(error?.message ?? "client closed the connection");
+    this.leave(error?.message ?? "client closed the connection", this.#departure.graceMs);
   }
 
   // ReaderHost: what the client sends
 
   /** What was asked before the goodbye is still carried out, as PostgreSQL does. */
   goodbye(): void {
-    this.#ended = true;
-    if (this.#state.kind !== "active" || this.#state.server.exchange.stalled) this.#leave("client said goodbye");
+    this.#departure.ended = true;
+    this.#departure.saidGoodbye = true;
+    if (this.#state.kind !== "active" || this.#state.server.exchange.stalled) this.leave("client said goodbye");
   }
 
   // Seeking a server
@@ -138,12 +163,16 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   /** idle or waiting → active; or, where settings must be in force before anything else is sent, → settling first. */
   #take(server: Server): void {
     if (!this.session.mustPrepare(server)) return this.#attach(server);
-    this.#state = { kind: "settling" };
+    const pool = this.#takePool();
+    const preparing: ClientState = { kind: "settling" };
+    this.#state = preparing;
+    this.#preparing = preparing;
     prepare(this.#context.clock, server, this.session, (error) => {
-      const gone = this.#state.kind !== "settling";
-      if (gone || error !== null) this.#takePool().release(server, "transaction");
-      if (error !== null) return this.end(error);
+      const gone = this.#state !== preparing;
+      if (gone || error !== null) pool.release(server, "transaction");
       if (gone) return;
+      if (error !== null) return this.end(error);
+      this.pool = pool;
       this.#attach(server);
       this.#advance();
     });
@@ -151,15 +180,8 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
 
   /** idle → waiting. */
   #wait(): void {
-    this.#transport.pause();
-    const deadline = this.#context.clock.after(millis(this.#context.queryWaitTimeoutMs), () => {
-      this.end(
-        new ProxyError("query_wait_timeout", "query_wait_timeout", {
-          detail: this.#context.steering.whyWaiting(this),
-          hint: "The statement was not executed.",
-        }),
-      );
-    });
+    const { clock, steering, queryWaitTimeoutMs } = this.#context;
+    const deadline = clock.after(millis(queryWaitTimeoutMs), () => this.end(waitedTooLong(steering.whyWaiting(this))));
     this.#state = { kind: "waiting", deadline };
   }
 
@@ -167,6 +189,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   #attach(server: Server): void {
     server.lend(this);
     this.#state = { kind: "active", server };
+    this.#times?.asked();
     server.bringSettingsTo(this.session.settings, this.session.mapper === null);
   }
 
@@ -211,16 +234,21 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     if (!this.#reader.intake.holding) this.#transport.resume();
   }
 
-  /** What was sent behind it ran with other settings, or not: nobody knows. */
   ownRequestFailed({ message }: ErrorFields): void {
-    const detail = `Session settings could not be restored: ${message}.`;
-    this.end(new ProxyError("outcome_unknown", "a statement was sent to a server with other settings", { detail }));
+    this.end(settingsNotRestored(message));
+  }
+
+  refusesTransaction(): boolean {
+    if (this.session.statementMode) this.end(transactionRefused());
+    return this.session.statementMode;
   }
 
   ready(status: number): void {
     const state = this.#state;
     if (state.kind !== "active") return;
-    if (!state.server.exchange.empty) return this.#ended ? this.#leaveIfDone() : undefined;
+    const owed = !state.server.exchange.empty;
+    this.#times?.answered(status !== TransactionStatus.Idle, owed);
+    if (owed) return this.#departure.ended ? this.#leaveIfDone() : undefined;
     this.session.flight.clear();
     this.#replied = false;
     this.#resends = 0;
@@ -228,19 +256,15 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
       this.#context.traffic.transactions += 1;
       const leaves = !this.session.keepsServer && this.#reader.intake.atBoundary;
       if (leaves && this.session.unsettled) return this.#settle(state.server);
-      if (leaves) this.#release(state.server);
-      this.#idleSince = this.#context.clock.now();
+      if (leaves) {
+        this.#transport.flush();
+        this.#state = idle;
+        this.#giveBack(state.server);
+      }
       if (this.#draining !== null) return this.end(this.#draining);
     }
     if (this.#state.kind === "idle" && this.#reader.intake.holding) this.#advance();
-    if (this.#ended) this.#leaveIfDone();
-  }
-
-  /** active → idle. */
-  #release(server: Server): void {
-    this.#transport.flush();
-    this.#state = idle;
-    this.#giveBack(server);
+    if (this.#departure.ended) this.#leaveIfDone();
   }
 
   /** active → waiting, until the server has told which settings it has now; then → idle. */
@@ -250,7 +274,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     this.#transport.pause();
     this.#state = { kind: "settling" };
     settle(this.#context.clock, server, pool, this.session, (ok) => {
-      if (!ok) this.end(new ProxyError("terminated", "terminating connection because its settings were lost"));
+      if (!ok) this.end(settingsLost());
       if (this.#state.kind !== "settling") return;
       this.#becomeIdle();
       this.#advance();
@@ -259,7 +283,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
 
   #becomeIdle(): void {
     this.#state = idle;
-    this.#idleSince = this.#context.clock.now();
+    this.#times?.rested();
     if (this.#draining !== null) this.end(this.#draining);
   }
 
@@ -274,14 +298,15 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     return pool;
   }
 
-  /** A cancel request for a statement that still waits: it fails, unexecuted. */
+  /** A cancel request for a statement that still waits, or for which settings are brought about: it fails, unexecuted. */
   cancelWait(): void {
-    if (this.#state.kind !== "waiting") return;
-    this.#state.deadline.cancel();
-    this.#context.steering.leave(this);
-    const error = new ProxyError("query_canceled", "canceling statement due to user request");
+    if (this.#state.kind === "waiting") {
+      this.#state.deadline.cancel();
+      this.#context.steering.leave(this);
+    } else if (this.#state.kind !== "settling" || this.#state !== this.#preparing) return;
+    const error = waitCanceled();
     this.#context.traffic.countError(error.code);
-    this.#standIn(new FailedTransaction(error, false, false, this.session.mapper));
+    this.standIn(new FailedTransaction(error, false, false, this.session.mapper));
   }
 
   // The server is gone
@@ -290,55 +315,31 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     const state = this.#state;
     if (state.kind !== "active") return;
     const { server } = state;
-    const replica = this.#context.steering.isReplica(server);
-    const answer = this.#reader.afterLoss(cause, server, replica, this.#replied, this.#resends);
-    if (answer.kind !== "fail_statement" && answer.kind !== "fail_transaction") server.exchange.abandon(() => {});
-    this.#state = idle;
-    this.#giveBack(server);
-    this.#carryOut(answer, server);
+    const { steering, traffic } = this.#context;
+    const view = this.#reader.lossView(cause, server, steering.isReplica(server), this.#replied, this.#resends);
+    const pool = this.#takePool();
+    const judged: ClientState = { kind: "settling" };
+    this.#state = judged;
+    this.#transport.pause();
+    pool.release(server, "transaction");
+    steering.judge(pool, cause, (memberLives) => {
+      if (this.#state !== judged) return;
+      this.#state = idle;
+      const parts = { reader: this.#reader, transport: this.#transport, session: this.session, traffic };
+      carryOut(aftermath({ ...view, memberLives }), server, this, parts);
+    });
   }
 
-  #carryOut(answer: Aftermath, server: Server): void {
-    switch (answer.kind) {
-      case "rerun":
-        this.#context.traffic.reruns += 1;
-        this.#resends += 1;
-        this.#reader.intake.putBack(answer.flight);
-        return this.#advance();
-      case "stand_in":
-        this.#reader.intake.putBack(answer.flight);
-        return this.#standIn(new FailedTransaction(null, false, true, this.session.mapper));
-      case "fail_statement":
-      case "fail_transaction":
-        return this.#fail(answer, server);
-      case "close":
-        return this.end(answer.error);
-      case "close_with":
-        this.#transport.say(answer.message);
-        return this.#leave("the server ended the session");
-      case "break":
-        this.#transport.destroy();
-        return this.#leave("the server was lost in the middle of a reply");
-    }
-  }
+  // LossHost: what is decided about a client whose server is gone
 
-  /** Answers what the server still owed, and stands in for it until the client has ended the transaction. */
-  #fail(answer: Aftermath & { kind: "fail_statement" | "fail_transaction" }, server: Server): void {
-    const inTransaction = answer.kind === "fail_transaction";
-    if (inTransaction) this.#context.traffic.failedTransactions += 1;
-    this.#context.traffic.countError(answer.error.code);
-    this.#reader.intake.dropRest();
-    const writer = new MessageWriter();
-    const owed = answerOwed(server.exchange, answer.error, inTransaction, writer);
-    this.#transport.say(writer.finish());
-    if (!inTransaction && !owed.openBatch) return this.#advance();
-    this.#standIn(
-      new FailedTransaction(owed.told ? null : answer.error, owed.openBatch, inTransaction, this.session.mapper),
-    );
+  goOn(resent: boolean): void {
+    if (resent) this.#resends += 1;
+    this.#times?.rested();
+    this.#advance();
   }
 
   /** idle or waiting → failed. */
-  #standIn(transaction: FailedTransaction): void {
+  standIn(transaction: FailedTransaction): void {
     this.#state = { kind: "failed", transaction };
     this.#advance();
   }
@@ -356,35 +357,28 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   /** Leaves once it is between transactions; at once where it already is. `error` is its last word. */
   drain(error: ProxyError): void {
     this.#draining = error;
-    if (this.#betweenTransactions) this.end(error);
+    if (phaseOf(this.#state) === "idle") this.end(error);
   }
 
-  get #betweenTransactions(): boolean {
-    const state = this.#state;
-    if (state.kind !== "active") return state.kind === "idle";
-    return state.server.exchange.empty && state.server.status === TransactionStatus.Idle;
-  }
-
-  /** Disconnects a client that has been idle too long. */
+  /** Disconnects a client that takes too long, and asks one whose end is in doubt. */
   sweep(now: Millis): void {
-    const { clientIdleTimeoutMs } = this.#context;
-    if (clientIdleTimeoutMs === 0 || !this.#betweenTransactions) return;
-    if (now - this.#idleSince < clientIdleTimeoutMs) return;
-    this.end(new ProxyError("terminated", "terminating connection due to client_idle_timeout"));
+    const overdue = this.#times?.overdue(now, phaseOf(this.#state)) ?? null;
+    if (overdue !== null) this.end(overdue, 0);
+    else this.#knock();
   }
 
-  /** Says why, and ends the connection. */
-  end(error: ProxyError): void {
+  /** Says why, and ends the connection. What it has running may take `graceMs` to end, then it is canceled. */
+  end(error: ProxyError, graceMs = RESET_TIMEOUT_MS): void {
     if (this.#state.kind === "closed") return;
     this.#context.traffic.countError(error.code);
     // In the middle of a reply no other message would be understood.
     if (this.server?.midReply) this.#transport.destroy();
     else this.#transport.say(errorResponse(error).finish());
-    this.#leave(error.message);
+    this.leave(error.message, graceMs);
   }
 
   /** any → closed. */
-  #leave(reason: string): void {
+  leave(reason: string, graceMs = RESET_TIMEOUT_MS): void {
     const state = this.#state;
     if (state.kind === "closed") return;
     this.#state = { kind: "closed" };
@@ -392,7 +386,9 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
       state.deadline.cancel();
       this.#context.steering.leave(this);
     }
-    if (state.kind === "active") this.#giveBack(state.server);
+    if (state.kind === "active") {
+      abandon(this.#context.clock, state.server, this.session, () => this.#giveBack(state.server), graceMs);
+    }
     this.session.end();
     this.#transport.hangUp(this.#context.clock);
     this.#context.owner.clientClosed(this.identity, reason);

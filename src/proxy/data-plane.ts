@@ -10,6 +10,7 @@ import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
 import { CANCEL_RESERVE } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
+import type { PoolMode } from "../core/pool-mode.ts";
 import { millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import type { PoolOptions } from "../pool/pool.ts";
@@ -20,6 +21,7 @@ import { CancelKeys } from "./cancel.ts";
 import type { Client } from "./client.ts";
 import type { ClientLoginOptions } from "./client-login.ts";
 import type { ClientIdentity } from "./client-session.ts";
+import type { ClientTimeouts } from "./client-times.ts";
 import { Listener } from "./listener.ts";
 import { Reception, type ReceptionContext, type ReceptionOwner } from "./reception.ts";
 import { Steering, type SteeringOptions } from "./steering.ts";
@@ -30,7 +32,7 @@ export interface ListenerOptions {
   readonly address: string;
   readonly port: number;
   readonly route: Route;
-  readonly poolMode: "transaction" | "session";
+  readonly poolMode: PoolMode;
   readonly cluster: string;
   readonly reads: ReadOptions;
 }
@@ -48,7 +50,9 @@ export interface DataPlaneOptions {
   readonly maxClientConn: number;
   readonly queryWaitTimeoutMs: number;
   readonly clientLoginTimeoutMs: number;
-  readonly clientIdleTimeoutMs: number;
+  readonly clientTimeouts: ClientTimeouts;
+  /** 0: no limit. */
+  readonly cancelWaitTimeoutMs: number;
   readonly maxPreparedStatements: number;
 }
 
@@ -60,7 +64,8 @@ export interface ActiveListener {
   readonly traffic: Traffic;
 }
 
-const SWEEP_EVERY_MS = 1_000;
+/** As often as PgBouncer looks at its timeouts. */
+const SWEEP_EVERY_MS = 333;
 
 export class DataPlane implements ReceptionOwner {
   readonly #clock: Clock;
@@ -85,6 +90,7 @@ export class DataPlane implements ReceptionOwner {
     this.#logger = logger;
     this.#options = options;
     this.#cancels = new CancelKeys(clock, randomBytes);
+    this.#cancels.waitMs = options.cancelWaitTimeoutMs;
     for (const [cluster, feed] of feeds) {
       const steering = new Steering(clock, logger.child({ cluster }), cluster, feed, this.#steeringOptions(cluster));
       this.#steerings.set(cluster, steering);
@@ -135,6 +141,7 @@ export class DataPlane implements ReceptionOwner {
   /** Takes new settings: connections that are open stay as they are; new ones follow the new settings. */
   async reload(options: DataPlaneOptions): Promise<void> {
     this.#options = options;
+    this.#cancels.waitMs = options.cancelWaitTimeoutMs;
     for (const [cluster, steering] of this.#steerings) steering.reconfigure(this.#steeringOptions(cluster));
     const wanted = new Map(options.listeners.map((listener) => [listener.name, listener]));
     for (const [name, active] of this.#listeners) {
@@ -225,7 +232,7 @@ export class DataPlane implements ReceptionOwner {
       loginTimeoutMs: settings.clientLoginTimeoutMs,
       client: {
         queryWaitTimeoutMs: settings.queryWaitTimeoutMs,
-        clientIdleTimeoutMs: settings.clientIdleTimeoutMs,
+        timeouts: settings.clientTimeouts,
       },
       poolMode: options.poolMode,
       statements: this.#statements,
@@ -247,7 +254,7 @@ export class DataPlane implements ReceptionOwner {
 
   #sweep(): void {
     const now = this.#clock.now();
-    for (const client of this.clients) client.sweep(now);
+    for (const { client } of this.#clients.values()) client.sweep(now);
   }
 
   // ReceptionOwner
@@ -267,8 +274,8 @@ export class DataPlane implements ReceptionOwner {
   }
 
   clientClosed({ id }: ClientIdentity, reason: string): void {
-    const pid = this.#clients.get(id)?.pid;
-    if (pid !== undefined) this.#cancels.revoke(pid);
+    const known = this.#clients.get(id);
+    if (known !== undefined) this.#cancels.revoke(known.pid, known.client);
     this.#clients.delete(id);
     this.#logger.debug({ client: id, reason }, "client left");
     if (this.#clients.size === 0) this.#whenEmpty?.();

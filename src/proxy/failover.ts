@@ -35,6 +35,8 @@ export interface LossView {
   readonly textOf: (name: string) => string | null;
   /** How often this was sent again already. */
   readonly resends: number;
+  /** Where the server was told to end (57P01): whether its member took connections afterwards. */
+  readonly memberLives: boolean;
 }
 
 export type Aftermath =
@@ -53,11 +55,16 @@ export type Aftermath =
   /** The end, without a word, because none would be understood. */
   | { readonly kind: "break" };
 
-/** The table of what clients see. */
+/**
+ * The table of what clients see. A server's last words (FATAL) that are about its session alone are passed on as they are, whatever
+ * the client was doing: a timeout of PostgreSQL's own, or an administrator's pg_terminate_backend(). The latter says 57P01, as
+ * each session of a server that shuts down does; what tells them apart is whether the member takes connections afterwards.
+ */
 export function aftermath(view: LossView): Aftermath {
   if (view.midReply) return { kind: "break" };
   const { cause } = view;
-  if (cause.kind === "fatal" && !memberIsGoing(cause)) return { kind: "close_with", message: cause.message };
+  if (cause.kind === "fatal" && (view.memberLives || !memberIsGoing(cause)))
+    return { kind: "close_with", message: cause.message };
   if (view.quiet) return view.status === TransactionStatus.Idle ? terminated(view) : transactionLost(view);
   if (view.status !== TransactionStatus.Idle) return inTransactionLost(view);
   return view.replica ? readLost(view) : writeLost(view);

@@ -17,6 +17,11 @@ export class Intake {
     return this.#held !== null;
   }
 
+  /** How much. */
+  get heldBytes(): number {
+    return this.#held?.length ?? 0;
+  }
+
   /** Whether the stream stands between two messages. */
   get atBoundary(): boolean {
     return this.#framer.atBoundary;

@@ -3,6 +3,7 @@
 import type { Socket } from "node:net";
 import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
+import type { PoolMode } from "../core/pool-mode.ts";
 import { millis } from "../core/units.ts";
 import { SettingsSet } from "../pool/settings.ts";
 import type { StatementRegistry } from "../pool/statements.ts";
@@ -16,7 +17,7 @@ import type { Route } from "../routing/target.ts";
 import type { CancelKeys } from "./cancel.ts";
 import { Client } from "./client.ts";
 import { type ClientFacts, ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
-import type { ClientContext, ClientOwner, ClientSession } from "./client-session.ts";
+import type { ClientContext, ClientOwner, ClientSession, Lease } from "./client-session.ts";
 import { Session } from "./session.ts";
 import type { Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
@@ -36,8 +37,8 @@ export interface ReceptionContext {
   /** All clients' prepared statements, and how many of them a server keeps; 0: they do not follow clients. */
   readonly statements: StatementRegistry;
   readonly maxPreparedStatements: number;
-  readonly poolMode: "transaction" | "session";
-  readonly client: Pick<ClientContext, "queryWaitTimeoutMs" | "clientIdleTimeoutMs">;
+  readonly poolMode: PoolMode;
+  readonly client: Pick<ClientContext, "queryWaitTimeoutMs" | "timeouts">;
 }
 
 export interface ReceptionOwner extends ClientOwner {
@@ -94,14 +95,14 @@ export class Reception implements ClientLoginSink {
     // Whatever comes early, its end included, is for the client to read.
     this.#transport.pause();
     const { clock, steering, balance, route, client } = this.#context;
-    const session: ClientSession = {
+    const session = {
       group: steering.group(facts.database, facts.user),
       balance,
       session: this.#session(facts),
       target: sessionTarget(route, facts.settings),
     };
     this.#welcome = new Welcome(clock, steering, session, client.queryWaitTimeoutMs, {
-      welcome: (parameters) => this.#become(facts, session, parameters, rest),
+      welcome: (parameters, lease) => this.#become(facts, session, parameters, lease, rest),
       refused: (error) => this.refused(error),
     });
     this.#deadline.cancel();
@@ -131,7 +132,13 @@ export class Reception implements ClientLoginSink {
     if (!this.#over) this.#finish(null);
   }
 
-  #become(facts: ClientFacts, session: ClientSession, parameters: ReadonlyMap<string, string>, rest: Buffer): void {
+  #become(
+    facts: ClientFacts,
+    session: Omit<ClientSession, "lease">,
+    parameters: ReadonlyMap<string, string>,
+    lease: Lease | null,
+    rest: Buffer,
+  ): void {
     this.#over = true;
     const { clock, steering, traffic, cancels, listener, route } = this.#context;
     traffic.logins += 1;
@@ -151,7 +158,7 @@ export class Reception implements ClientLoginSink {
       readsIntent: route === "auto",
       ...this.#context.client,
     };
-    const client = new Client(context, this.#transport, identity, session);
+    const client = new Client(context, this.#transport, identity, { ...session, lease });
     const { pid, key } = cancels.issue(client);
     this.#owner.receptionDone(this, client, pid);
     const writer = readyWriter(parameters, pid, key);

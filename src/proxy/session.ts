@@ -1,6 +1,7 @@
 // The session of one client, as far as it can move from server to server: its settings, its prepared statements, and what binds
 // it to one server after all. In session mode everything is the server's own, and nothing moves.
 
+import type { PoolMode } from "../core/pool-mode.ts";
 import type { SessionListener } from "../pool/holder.ts";
 import type { Server } from "../pool/server.ts";
 import { decodeSettings, followsClient, type SettingsSet } from "../pool/settings.ts";
@@ -13,7 +14,7 @@ import { Flight } from "./flight.ts";
 import { StatementMapper } from "./statement-mapper.ts";
 
 export interface SessionOptions {
-  readonly poolMode: "transaction" | "session";
+  readonly poolMode: PoolMode;
   /** All clients' prepared statements, and how many of them a server keeps; 0: they do not follow clients. */
   readonly statements: StatementRegistry;
   readonly maxPreparedStatements: number;
@@ -25,6 +26,8 @@ export class Session implements SessionListener {
   readonly flight = new Flight();
   /** Null where prepared statements are the server's own. */
   readonly mapper: StatementMapper | null;
+  /** No transaction of more than one statement is allowed. */
+  readonly statementMode: boolean;
   readonly #moves: boolean;
   readonly #binding: Binding;
   /** What the startup packet asked for: RESET goes back to it. */
@@ -39,7 +42,8 @@ export class Session implements SessionListener {
     this.#startup = startup;
     this.#settings = startup;
     this.#binding = new Binding(options.countPin);
-    this.#moves = options.poolMode === "transaction";
+    this.statementMode = options.poolMode === "statement";
+    this.#moves = options.poolMode !== "session";
     const maps = this.#moves && options.maxPreparedStatements > 0;
     this.mapper = maps ? new StatementMapper(options.statements, options.maxPreparedStatements, this.#binding) : null;
   }
@@ -55,6 +59,16 @@ export class Session implements SessionListener {
    */
   mustPrepare(server: Server): boolean {
     return (this.#settings.has("role") || server.settings.has("role")) && !this.#settings.equals(server.settings);
+  }
+
+  /** A lease is as long as the session. */
+  get ownsServer(): boolean {
+    return !this.#moves;
+  }
+
+  /** A reported parameter as the client was last told. */
+  told(name: string): string | undefined {
+    return this.#told.get(name);
   }
 
   /** A lease outlives transactions. */

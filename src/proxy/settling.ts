@@ -8,7 +8,7 @@ import { millis } from "../core/units.ts";
 import type { LossCause } from "../pool/loss.ts";
 import type { Pool } from "../pool/pool.ts";
 import type { Server } from "../pool/server.ts";
-import { SETTINGS_QUESTION } from "../pool/settings.ts";
+import { SETTINGS_QUESTION, type SettingsSet } from "../pool/settings.ts";
 import type { Session } from "./session.ts";
 
 /** Brings a lent server's settings to the session's, and says what went wrong, if anything. Then the server is closed. */
@@ -42,16 +42,20 @@ const untold: LossCause = { kind: "ours", reason: "it did not tell its settings"
 /** Learns the settings, gives the server back, and says whether that went well. A server that does not tell is closed. */
 export function settle(clock: Clock, server: Server, pool: Pool, session: Session, done: (ok: boolean) => void): void {
   const deadline = clock.after(millis(RESET_TIMEOUT_MS), () => server.close(untold));
-  server.run(
-    SETTINGS_QUESTION,
-    () => clock.now(),
-    (result) => {
-      deadline.cancel();
-      const inForce = result.ok ? session.settle(result.row?.[0]) : null;
-      if (inForce === null) server.close(untold);
-      else server.settings = inForce;
-      pool.release(server, "transaction");
-      done(inForce !== null);
-    },
-  );
+  const learnt = (inForce: SettingsSet | null): void => {
+    deadline.cancel();
+    if (inForce === null) server.close(untold);
+    else server.settings = inForce;
+    pool.release(server, "transaction");
+    done(inForce !== null);
+  };
+  // A cancel request that was meant for the statement before must not hit the question.
+  server.cancels.whenLanded(() => {
+    if (server.state === "closed") return learnt(null);
+    server.run(
+      SETTINGS_QUESTION,
+      () => clock.now(),
+      (result) => learnt(result.ok ? session.settle(result.row?.[0]) : null),
+    );
+  });
 }

@@ -10,13 +10,15 @@ import type { Logger } from "../core/logger.ts";
 import type { Millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import type { LeaderState, Member, MemberName, Topology } from "../discovery/topology.ts";
-import type { Pool, PoolIdentity, PoolOptions, Waiter } from "../pool/pool.ts";
+import { byAdministrator, type LossCause } from "../pool/loss.ts";
+import type { Pool, PoolIdentity, PoolLogin, PoolOptions, Waiter } from "../pool/pool.ts";
 import { Pools, type PoolTotals } from "../pool/pools.ts";
 import type { Server } from "../pool/server.ts";
 import { followsClient } from "../pool/settings.ts";
 import type { Balance } from "../routing/balance.ts";
 import { type Decision, route } from "../routing/route.ts";
 import type { Target } from "../routing/target.ts";
+import { LifeSigns } from "./life-signs.ts";
 
 /** A client that wants a server. Its pool is told to it before it is granted one. */
 export interface Seeker extends Waiter {
@@ -53,6 +55,7 @@ export class Steering {
   readonly #feed: TopologyFeed;
   readonly #logger: Logger;
   readonly #pools: Pools;
+  readonly #lifeSigns: LifeSigns;
   readonly #groups = new Map<string, Group>();
   /** Those for whom no member could be named. */
   readonly #held = new Set<Seeker>();
@@ -69,6 +72,7 @@ export class Steering {
     this.#feed = feed;
     this.#logger = logger;
     this.#options = options;
+    this.#lifeSigns = new LifeSigns(clock);
     this.#pools = new Pools(clock, logger, options.pool, {
       loggedIn: (pool, parameters, inRecovery) => {
         this.#noteReported(pool.identity, parameters);
@@ -170,6 +174,17 @@ export class Steering {
     return server.parameters.get("in_hot_standby") === "on" && (ledAt === undefined || ledAt < server.loggedInAt);
   }
 
+  /**
+   * Whether a server's last words are about its session alone, although a server that shuts down says the same: its member takes
+   * connections, and is still what it was. Answers at once where the words leave no doubt.
+   */
+  judge(pool: Pool, cause: LossCause, then: (memberLives: boolean) => void): void {
+    if (!byAdministrator(cause) || pool.fenced) return then(false);
+    const { endpoint, database, user } = pool.identity;
+    const login = { endpoint, database, user, ...this.#loginOf(user) };
+    this.#lifeSigns.ask(login, (alive) => then(alive && !pool.fenced));
+  }
+
   close(): void {
     this.#unsubscribe();
     this.#pools.close();
@@ -193,15 +208,15 @@ export class Steering {
     if (known && !known.fenced && known.identity.epoch === epoch && leadsTo(known.identity, member)) return known;
     const endpoint = { member: member.name, host: member.host, port: member.port };
     const identity: PoolIdentity = { endpoint, database: group.database, user: group.user, purpose, epoch };
-    const pool = this.#pools.of(identity, () => ({
-      secret: this.#options.secretOf(group.user),
-      tls: this.#options.tls,
-      random: this.#options.random,
-      derivations: this.#options.derivations,
-    }));
+    const pool = this.#pools.of(identity, () => this.#loginOf(group.user));
     if (purpose === "write") group.write = pool;
     else group.reads.set(member.name, pool);
     return pool;
+  }
+
+  #loginOf(user: string): PoolLogin {
+    const { secretOf, tls, random, derivations } = this.#options;
+    return { secret: secretOf(user), tls, random, derivations };
   }
 
   /** A new topology: cut first, then send those who wait where they can be served. */

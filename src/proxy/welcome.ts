@@ -1,6 +1,7 @@
 // What a client is told at the end of its login: the parameters of a server under this client's settings. The first client with a
 // given set of settings asks a server, which also proves that the database exists and that PostgreSQL takes the settings; those
-// that follow are answered from memory.
+// that follow are answered from memory. A client whose server is its own for the whole session gets it here, and is told what that
+// one says.
 
 import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
@@ -11,11 +12,12 @@ import type { OwnResult, Server } from "../pool/server.ts";
 import type { SettingsSet } from "../pool/settings.ts";
 import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
-import type { ClientSession } from "./client-session.ts";
+import type { ClientSession, Lease } from "./client-session.ts";
 import type { Group, Seeker, Steering } from "./steering.ts";
 
 export interface WelcomeSink {
-  welcome(parameters: ReadonlyMap<string, string>): void;
+  /** `lease`: the server of a session of its own, lent to nobody yet. */
+  welcome(parameters: ReadonlyMap<string, string>, lease: Lease | null): void;
   refused(error: ProxyError): void;
 }
 
@@ -28,15 +30,23 @@ export class Welcome implements Seeker {
   readonly #clock: Clock;
   readonly #steering: Steering;
   readonly #settings: SettingsSet;
+  readonly #ownsServer: boolean;
   readonly #sink: WelcomeSink;
   readonly #deadline: Timer;
   #attempts = 0;
   #over = false;
 
-  constructor(clock: Clock, steering: Steering, session: ClientSession, waitMs: number, sink: WelcomeSink) {
+  constructor(
+    clock: Clock,
+    steering: Steering,
+    session: Omit<ClientSession, "lease">,
+    waitMs: number,
+    sink: WelcomeSink,
+  ) {
     this.#clock = clock;
     this.#steering = steering;
     this.#settings = session.session.settings;
+    this.#ownsServer = session.session.ownsServer;
     this.#sink = sink;
     this.target = session.target;
     this.balance = session.balance;
@@ -52,11 +62,11 @@ export class Welcome implements Seeker {
   /** Answers now where the answer is known, otherwise asks a server. */
   begin(): void {
     const { welcomes } = this.group;
-    const known = welcomes.get(this.#key);
+    const known = this.#ownsServer ? undefined : welcomes.get(this.#key);
     if (known === undefined) return this.#seek();
     welcomes.delete(this.#key);
     welcomes.set(this.#key, known);
-    this.#finish(known);
+    this.#finish(known, null);
   }
 
   /** The client is gone. */
@@ -110,9 +120,11 @@ export class Welcome implements Seeker {
     if (result.ok) server.settings = this.#settings;
     // Some of a failed set may be in force: this server is of no further use.
     else server.close({ kind: "ours", reason: "settings refused" });
-    pool?.release(server, "transaction");
+    const keeps = this.#ownsServer && result.ok && !this.#over;
+    if (!keeps) pool?.release(server, "transaction");
     if (this.#over) return;
-    if (result.ok) this.#remember(parameters);
+    if (keeps && pool !== null) this.#finish(this.#toldOf(parameters), { pool, server });
+    else if (result.ok) this.#remember(parameters);
     else if (lost && this.#attempts <= RESEND_MAX) this.#seek();
     else {
       const { message, sqlstate } = result.fields;
@@ -126,17 +138,22 @@ export class Welcome implements Seeker {
       if (welcomes.size < WELCOME_PROFILES_MAX) break;
       welcomes.delete(oldest);
     }
+    const told = this.#toldOf(parameters);
+    welcomes.set(this.#key, told);
+    this.#finish(told, null);
+  }
+
+  #toldOf(parameters: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
     const told = new Map(parameters);
     // The route decides these, whatever server happened to answer: libpq's target_session_attrs reads them.
     if (told.has("in_hot_standby")) told.set("in_hot_standby", this.target === "primary" ? "off" : "on");
-    welcomes.set(this.#key, told);
-    this.#finish(told);
+    return told;
   }
 
-  #finish(parameters: ReadonlyMap<string, string>): void {
+  #finish(parameters: ReadonlyMap<string, string>, lease: Lease | null): void {
     if (this.#over) return;
     this.#over = true;
     this.#deadline.cancel();
-    this.#sink.welcome(parameters);
+    this.#sink.welcome(parameters, lease);
   }
 }

@@ -218,9 +218,28 @@ describe("a server that is given back", () => {
     const pool = bench.pool({ options: { defaultPoolSize: 1 } });
     const holder = new Holder(pool);
     const server = await holder.acquired();
-    server.cancelsInFlight = 1;
+    server.cancels.sent();
     holder.release();
-    expect((await new Holder(pool).acquired()).pid).not.toBe(server.pid);
+    const next = new Holder(pool).acquire();
+    expect([next.server, pool.counts.tested]).toEqual([null, 1]);
+    server.cancels.landed(true);
+    expect([next.server, pool.counts.tested]).toEqual([server, 0]);
+    next.release();
+  });
+
+  test("is given up when a cancel request to it was, or when it is inside a transaction meanwhile", async () => {
+    const pool = bench.pool({ options: { defaultPoolSize: 1 } });
+    for (const certain of [false, true]) {
+      const holder = new Holder(pool);
+      const server = await holder.acquired();
+      server.cancels.sent();
+      if (certain) await holder.ask("BEGIN");
+      holder.release();
+      server.cancels.landed(certain);
+      const next = new Holder(pool);
+      expect((await next.acquired()).pid).not.toBe(server.pid);
+      next.release();
+    }
   });
 });
 

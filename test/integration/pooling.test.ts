@@ -308,9 +308,7 @@ describe("a server that ends a session", () => {
         await cluster.sql(leader, "SELECT pg_terminate_backend($1)", [Number(pid)]);
       }
       expect(outline(await inSession.untilEnd())).toEqual(["E FATAL 57P01", "EOF"]);
-      expect(await inTransaction.simple("SELECT 1")).toEqual(["E ERROR 40001", "Z E"]);
-      expect(await inTransaction.simple("ROLLBACK")).toEqual(["C ROLLBACK", "Z I"]);
-      expect(await inTransaction.simple("SELECT 1")).toEqual(["T", "D 1", "C SELECT 1", "Z I"]);
+      expect(outline(await inTransaction.untilEnd())).toEqual(["E FATAL 57P01", "EOF"]);
       await companion.goesOn();
     }
     await companion.stop();

@@ -123,6 +123,9 @@ export class Holder implements Waiter, ServerHolder {
   reply(buffer: Buffer, start: number, end: number): void {
     this.#replies.push(Buffer.from(buffer.subarray(start, end)));
   }
+  refusesTransaction(): boolean {
+    return false;
+  }
   ready(): void {
     this.#ready += 1;
   }

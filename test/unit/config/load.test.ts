@@ -32,6 +32,10 @@ pool:
   query_wait_timeout: 10s
   client_login_timeout: 5s
   client_idle_timeout: 1h
+  query_timeout: 30s
+  transaction_timeout: 10m
+  idle_transaction_timeout: 1m
+  cancel_wait_timeout: 3s
   server_connect_timeout: 2s
   server_login_retry: 100ms
   server_idle_timeout: 0
@@ -122,6 +126,10 @@ describe("a complete file", () => {
         queryWaitTimeoutMs: 10_000,
         clientLoginTimeoutMs: 5000,
         clientIdleTimeoutMs: 3_600_000,
+        queryTimeoutMs: 30_000,
+        transactionTimeoutMs: 600_000,
+        idleTransactionTimeoutMs: 60_000,
+        cancelWaitTimeoutMs: 3000,
         serverConnectTimeoutMs: 2000,
         serverLoginRetryMs: 100,
         serverIdleTimeoutMs: 0,

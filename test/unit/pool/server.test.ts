@@ -34,6 +34,7 @@ const holder: ServerHolder = {
     planRefused: () => {},
     commandDone: () => {},
   },
+  refusesTransaction: () => false,
   ready: (status) => heard.push(`ready ${String.fromCharCode(status)}`),
   ownRequestFailed: ({ message: words }) => heard.push(`own request failed: ${words}`),
   flushReplies: () => {},
