@@ -25,6 +25,8 @@ export const LOGIN_RETRY_INITIAL_MS = 10;
 export const RESET_TIMEOUT_MS = 5_000;
 /** After our last words a client has this long to close its side. */
 export const LINGER_MS = 5_000;
+/** Cancel keys: PostgreSQL's limit from protocol 3.2 on. A request with a longer one is malformed, 08P01. */
+export const CANCEL_KEY_BYTES_MAX = 256;
 /** A cancel request that a server has not taken by then is given up. */
 export const CANCEL_TIMEOUT_MS = 5_000;
 /** Connections beyond `max_client_conn` that may say what they want: a cancel request must get through when all is full. */

@@ -23,7 +23,10 @@ interface Entry {
   readonly client: Cancellable;
 }
 
-const KEY_BYTES = 4;
+/** Protocol 3.0 has room for no more. */
+const KEY_BYTES_3_0 = 4;
+/** From 3.2 on: as long as PostgreSQL's own, beyond guessing. */
+const KEY_BYTES_3_2 = 32;
 
 export class CancelKeys {
   readonly #clock: Clock;
@@ -35,11 +38,14 @@ export class CancelKeys {
     this.#random = random;
   }
 
-  /** A pid (positive, as SQL's int4 takes it) and key for one client, unlike all that are in use. */
-  issue(client: Cancellable): { readonly pid: number; readonly key: Buffer } {
+  /**
+   * A pid (positive, as SQL's int4 takes it) and key for one client, unlike all that are in use. `minor` is the client's minor version
+   * of the protocol.
+   */
+  issue(client: Cancellable, minor = 0): { readonly pid: number; readonly key: Buffer } {
     let pid = 0;
     while (pid === 0 || this.#entries.has(pid)) pid = this.#random(4).readUInt32BE(0) & 0x7fff_ffff;
-    const key = this.#random(KEY_BYTES);
+    const key = this.#random(minor >= 2 ? KEY_BYTES_3_2 : KEY_BYTES_3_0);
     this.#entries.set(pid, { key, client });
     return { pid, key };
   }

@@ -11,7 +11,7 @@ import { ProxyError } from "../core/errors.ts";
 import { AUTH_MESSAGE_BYTES_MAX } from "../core/limits.ts";
 import { Frontend, HEADER_BYTES } from "../protocol/constants.ts";
 import { authentication, negotiateProtocolVersion } from "../protocol/messages.ts";
-import { decodeStartup, type StartupPacket, startupPacketLength } from "../protocol/startup.ts";
+import { decodeStartup, type StartupPacket, spokenMinor, startupPacketLength } from "../protocol/startup.ts";
 import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { MessageWriter } from "../protocol/writer.ts";
 import { parseStartupOptions } from "./startup-options.ts";
@@ -37,6 +37,8 @@ export interface ClientFacts {
   /** Startup settings, those inside `options` included; names as sent. */
   readonly settings: ReadonlyMap<string, string>;
   readonly tls: boolean;
+  /** Minor version of protocol 3 that is spoken with it. */
+  readonly minor: number;
 }
 
 export interface ClientLoginSink {
@@ -155,9 +157,10 @@ export class ClientLogin implements TransportSink {
         hint: "Connect with sslmode=require or stronger.",
       });
     }
-    this.#facts = clientFacts(packet.parameters, this.#tls);
-    if (packet.minor > 0 || packet.extensions.length > 0) {
-      this.#transport.write(negotiateProtocolVersion(packet.extensions, new MessageWriter()).finish());
+    const minor = spokenMinor(packet.minor);
+    this.#facts = clientFacts(packet.parameters, this.#tls, minor);
+    if (minor !== packet.minor || packet.extensions.length > 0) {
+      this.#transport.write(negotiateProtocolVersion(minor, packet.extensions, new MessageWriter()).finish());
     }
     const { method, allowClearText, secretOf, random, mockKey, derivations } = this.#options;
     const { user } = this.#facts;
@@ -213,7 +216,7 @@ function inClear(request: string): ProxyError {
   });
 }
 
-function clientFacts(parameters: ReadonlyMap<string, string>, tls: boolean): ClientFacts {
+function clientFacts(parameters: ReadonlyMap<string, string>, tls: boolean, minor: number): ClientFacts {
   const user = parameters.get("user") ?? "";
   if (user === "") {
     throw new ProxyError("invalid_authorization", "no PostgreSQL user name specified in startup packet");
@@ -230,5 +233,5 @@ function clientFacts(parameters: ReadonlyMap<string, string>, tls: boolean): Cli
     if (name !== "user" && name !== "database" && name !== "replication" && name !== "options")
       settings.set(name, value);
   }
-  return { user, database: database === "" ? user : database, settings, tls };
+  return { user, database: database === "" ? user : database, settings, tls, minor };
 }

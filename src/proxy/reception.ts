@@ -152,7 +152,7 @@ export class Reception implements ClientLoginSink {
       ...this.#context.client,
     };
     const client = new Client(context, this.#transport, identity, session);
-    const { pid, key } = cancels.issue(client);
+    const { pid, key } = cancels.issue(client, facts.minor);
     this.#owner.receptionDone(this, client, pid);
     const writer = readyWriter(parameters, pid, key);
     this.#transport.write(writer.finish());

@@ -87,13 +87,45 @@ describe("a client's login", () => {
       await new Promise((resolve) => setImmediate(resolve));
     }
     await settled();
-    expect(facts).toEqual({ user: "app", database: "db", settings: new Map([["DateStyle", "ISO"]]), tls: false });
+    expect(facts).toEqual({
+      user: "app",
+      database: "db",
+      settings: new Map([["DateStyle", "ISO"]]),
+      tls: false,
+      minor: 0,
+    });
     expect(rest.length).toBe(0);
     heard = [];
     login();
     peer.write(Buffer.concat([startup({ user: "app" }), early]));
     await settled();
     expect([facts?.database, rest]).toEqual(["app", early]);
+  });
+
+  test.each<[number, Record<string, string>, string]>([
+    [0, {}, ""],
+    [2, {}, ""],
+    [1, {}, "3.0"],
+    [3, {}, "3.2"],
+    [9999, {}, "3.2"],
+    [0, { "_pq_.one": "on" }, "3.0 _pq_.one"],
+    [2, { "_pq_.one": "on", "_pq_.two": "x" }, "3.2 _pq_.one _pq_.two"],
+    [99, { "_pq_.two": "x" }, "3.2 _pq_.two"],
+  ])("of version 3.%i with the options %o is offered %j", async (minor, options, offered) => {
+    login();
+    const answers: Buffer[] = [];
+    peer.on("data", (chunk: Buffer) => answers.push(chunk));
+    peer.write(startup({ user: "app", ...options }, minor));
+    await settled();
+    expect([heard, facts?.settings.size]).toEqual([["authenticated"], 0]);
+    expect(facts?.minor).toBe(minor >= 2 ? 2 : 0);
+    transport.end();
+    await until("everything is there", () => peer.readableEnded);
+    const answer = Buffer.concat(answers);
+    if (offered === "") return expect(answer.length).toBe(0);
+    const names = answer.toString("latin1", 13).split("\0").slice(0, -1);
+    expect([answer.toString("latin1", 0, 1), answer.readInt32BE(9)]).toEqual(["v", names.length]);
+    expect([`${answer.readInt16BE(5)}.${answer.readInt16BE(7)}`, ...names].join(" ")).toBe(offered);
   });
 
   test("takes settings out of options, and lets those that are parameters of their own win, in either order", async () => {
