@@ -79,6 +79,8 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
     clientLoginTimeoutMs: pool.clientLoginTimeoutMs,
     clientIdleTimeoutMs: pool.clientIdleTimeoutMs,
     maxPreparedStatements: pool.maxPreparedStatements,
+    ignoreStartupParameters: pool.ignoreStartupParameters,
+    applicationNameAddHost: pool.applicationNameAddHost,
   };
 }
 

@@ -3,8 +3,12 @@
 
 /** Startup packets: PostgreSQL's MAX_STARTUP_PACKET_LENGTH. Longer: 08P01, connection closed. */
 export const STARTUP_PACKET_BYTES_MAX = 10_000;
+/** A PROXY protocol header, extensions included; longer: the connection is closed. Room for a TLS client's names and certificates' too. */
+export const PROXY_HEADER_BYTES_MAX = 4_096;
 /** Password, SASLInitialResponse and SASLResponse messages: PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH. */
 export const AUTH_MESSAGE_BYTES_MAX = 65_535;
+/** Path of a Unix-domain socket: Linux's sun_path, without its final zero. */
+export const SOCKET_PATH_BYTES_MAX = 107;
 /** Any message after login: PostgreSQL's own limit (PQ_LARGE_MESSAGE_LIMIT, MaxAllocSize - 1). Bodies are never buffered whole. */
 export const MESSAGE_BYTES_MAX = 0x3fff_fffe;
 /** Frontend messages that have no long form (PostgreSQL's PQ_SMALL_MESSAGE_LIMIT): Close, Describe, Execute, Flush, Sync, Terminate, CopyDone. */

@@ -4,6 +4,7 @@
 
 import { timingSafeEqual } from "node:crypto";
 import { connect } from "node:net";
+import { netAddress } from "../core/addresses.ts";
 import type { Clock } from "../core/clock.ts";
 import { CANCEL_TIMEOUT_MS } from "../core/limits.ts";
 import { millis } from "../core/units.ts";
@@ -69,7 +70,7 @@ export class CancelKeys {
   #passOn(server: Server, done: (passedOn: boolean) => void): void {
     server.cancelsInFlight += 1;
     const { host, port } = server.endpoint;
-    const socket = connect({ host, port });
+    const socket = connect(netAddress(host, port));
     const timer = this.#clock.after(millis(CANCEL_TIMEOUT_MS), () => socket.destroy());
     socket.on("connect", () => socket.write(cancelRequest(server.pid, server.key)));
     socket.on("error", () => {});

@@ -2,14 +2,18 @@
 
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
+import { isDeepStrictEqual } from "node:util";
 import { ScramDerivations } from "../auth/scram.ts";
 import type { Secret } from "../auth/secret.ts";
 import type { ClientTls, ServerTls } from "../auth/tls-options.ts";
+import { isSocketDirectory } from "../core/addresses.ts";
 import { assert } from "../core/assert.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
+import { keepAlive } from "../core/keepalive.ts";
 import { CANCEL_RESERVE } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
+import { Seldom } from "../core/seldom.ts";
 import { millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import type { PoolOptions } from "../pool/pool.ts";
@@ -18,9 +22,11 @@ import { Balance } from "../routing/balance.ts";
 import type { ReadOptions, Route } from "../routing/target.ts";
 import { CancelKeys } from "./cancel.ts";
 import type { Client } from "./client.ts";
+import type { StartupRules } from "./client-facts.ts";
 import type { ClientLoginOptions } from "./client-login.ts";
 import type { ClientIdentity } from "./client-session.ts";
 import { Listener } from "./listener.ts";
+import { networkTest } from "./networks.ts";
 import { Reception, type ReceptionContext, type ReceptionOwner } from "./reception.ts";
 import { Steering, type SteeringOptions } from "./steering.ts";
 import { Traffic } from "./traffic.ts";
@@ -29,6 +35,11 @@ export interface ListenerOptions {
   readonly name: string;
   readonly address: string;
   readonly port: number;
+  readonly unixSocketMode: number;
+  /** Whether each connection has to begin with a PROXY protocol header, and the networks whose headers are believed. */
+  readonly proxyProtocol: { readonly from: readonly string[] | null } | null;
+  /** Whether replication connections are passed on. */
+  readonly replication: boolean;
   readonly route: Route;
   readonly poolMode: "transaction" | "session";
   readonly cluster: string;
@@ -50,6 +61,8 @@ export interface DataPlaneOptions {
   readonly clientLoginTimeoutMs: number;
   readonly clientIdleTimeoutMs: number;
   readonly maxPreparedStatements: number;
+  readonly ignoreStartupParameters: readonly string[];
+  readonly applicationNameAddHost: boolean;
 }
 
 /** A listener with what it counts. */
@@ -58,8 +71,11 @@ export interface ActiveListener {
   readonly listener: Listener;
   readonly balance: Balance;
   readonly traffic: Traffic;
+  readonly believesProxy: ReceptionContext["believesProxy"];
 }
 
+/** Log lines that strangers can cause as they like. */
+const STRANGERS_LOGGED_EVERY_MS = 10_000;
 const SWEEP_EVERY_MS = 1_000;
 
 export class DataPlane implements ReceptionOwner {
@@ -75,6 +91,8 @@ export class DataPlane implements ReceptionOwner {
   readonly #statements = new StatementRegistry();
   readonly #mockKey = randomBytes(32);
   readonly #sweeper: Timer;
+  readonly #strangers: Seldom;
+  readonly #unaccepted: Seldom;
   #options: DataPlaneOptions;
   #nextId = 1;
   #draining: ProxyError | null = null;
@@ -85,6 +103,8 @@ export class DataPlane implements ReceptionOwner {
     this.#logger = logger;
     this.#options = options;
     this.#cancels = new CancelKeys(clock, randomBytes);
+    this.#strangers = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
+    this.#unaccepted = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
     for (const [cluster, feed] of feeds) {
       const steering = new Steering(clock, logger.child({ cluster }), cluster, feed, this.#steeringOptions(cluster));
       this.#steerings.set(cluster, steering);
@@ -172,8 +192,11 @@ export class DataPlane implements ReceptionOwner {
   async #listen(options: ListenerOptions): Promise<void> {
     const balance = new Balance(options.reads);
     const traffic = new Traffic();
-    const listener = new Listener(options, (socket) => this.#accept(active, socket));
-    const active: ActiveListener = { options, listener, balance, traffic };
+    const { proxyProtocol } = options;
+    const believesProxy = proxyProtocol === null ? null : networkTest(proxyProtocol.from ?? EVERYWHERE);
+    const accept = (socket: Socket): void => this.#accept(active, socket);
+    const listener = new Listener(options, accept, (error) => this.#notAccepted(options.name, error));
+    const active: ActiveListener = { options, listener, balance, traffic, believesProxy };
     await listener.open();
     this.#listeners.set(options.name, active);
     this.#logger.info(
@@ -184,11 +207,17 @@ export class DataPlane implements ReceptionOwner {
 
   #accept(active: ActiveListener, socket: Socket): void {
     active.traffic.clientsAccepted += 1;
+    keepAlive(socket, this.#options.pool.keepAlive);
     const reception = new Reception(socket, this.#nextId++, this.#contextOf(active), this);
     this.#receptions.add(reception);
     if (this.#draining !== null) reception.refused(this.#draining);
     const crowd = this.#admit(CANCEL_RESERVE);
     if (crowd !== null) reception.refused(crowd);
+  }
+
+  #notAccepted(listener: string, error: Error): void {
+    const count = this.#unaccepted.due();
+    if (count !== null) this.#logger.error({ listener, reason: error.message, count }, "cannot accept connections");
   }
 
   /** The error for a client too many, `reserve` connections beyond the limit being allowed. */
@@ -200,7 +229,7 @@ export class DataPlane implements ReceptionOwner {
     });
   }
 
-  #contextOf({ options, balance, traffic }: ActiveListener): ReceptionContext {
+  #contextOf({ options, balance, traffic, believesProxy }: ActiveListener): ReceptionContext {
     const settings = this.#options;
     const steering = this.#steerings.get(options.cluster);
     assert(steering !== undefined, `listener ${options.name} names no cluster`);
@@ -212,6 +241,8 @@ export class DataPlane implements ReceptionOwner {
       balance,
       route: options.route,
       listener: options.name,
+      local: isSocketDirectory(options.address),
+      believesProxy,
       login: {
         method: settings.authMethod,
         allowClearText: settings.allowClearText,
@@ -220,6 +251,7 @@ export class DataPlane implements ReceptionOwner {
         random: randomBytes,
         mockKey: this.#mockKey,
         derivations: this.#derivations,
+        startup: startupRules(options, settings),
         admit: () => this.#admit(0),
       },
       loginTimeoutMs: settings.clientLoginTimeoutMs,
@@ -263,7 +295,14 @@ export class DataPlane implements ReceptionOwner {
     this.#receptions.delete(reception);
     if (error === null) return;
     const { code, sqlstate, message } = error;
+    if (code === "proxy_header_invalid") return this.#logStranger(reception, message);
     this.#logger.info({ address: reception.address, code, sqlstate, reason: message }, "login failed");
+  }
+
+  #logStranger({ address, listener }: Reception, reason: string): void {
+    const count = this.#strangers.due();
+    if (count !== null)
+      this.#logger.warn({ listener, address, reason, count }, "connections without PROXY header closed");
   }
 
   clientClosed({ id }: ClientIdentity, reason: string): void {
@@ -275,11 +314,16 @@ export class DataPlane implements ReceptionOwner {
   }
 }
 
-const sameListener = (a: ListenerOptions, b: ListenerOptions): boolean =>
-  a.address === b.address &&
-  a.port === b.port &&
-  a.route === b.route &&
-  a.poolMode === b.poolMode &&
-  a.cluster === b.cluster &&
-  a.reads.lagBytesMax === b.reads.lagBytesMax &&
-  a.reads.fallback === b.reads.fallback;
+const EVERYWHERE = ["0.0.0.0/0", "::/0"];
+
+const sameListener = (a: ListenerOptions, b: ListenerOptions): boolean => isDeepStrictEqual(a, b);
+
+function startupRules({ route, replication }: ListenerOptions, options: DataPlaneOptions): StartupRules {
+  const hint =
+    route === "read" ? "Connect to a port for writes: it leads to the leader." : "The setting replication is refuse.";
+  return {
+    ignored: new Set(options.ignoreStartupParameters.map((name) => name.toLowerCase())),
+    addHost: options.applicationNameAddHost,
+    replication: replication ? "allow" : { hint },
+  };
+}
