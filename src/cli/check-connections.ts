@@ -3,6 +3,7 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { ClusterConfig, Config } from "../config/config.ts";
+import { formatAddress } from "../core/addresses.ts";
 import { systemClock } from "../core/clock.ts";
 import type { Logger } from "../core/logger.ts";
 import { EtcdConnection } from "../discovery/etcd-connection.ts";
@@ -111,7 +112,7 @@ async function checkTopology(cluster: ClusterConfig, topology: Topology): Promis
 }
 
 function checkMember(cluster: string, { name, host, port, role, state, position, reason, timeline }: Member): Finding {
-  const where = `${cluster}: member ${name}: PostgreSQL ${host}:${port}`;
+  const where = `${cluster}: member ${name}: PostgreSQL ${formatAddress(host, port)}`;
   if (position === null || state === "unreachable") {
     return bad(`${where}: ${reason === "" ? "no answer to a probe yet" : reason}`);
   }

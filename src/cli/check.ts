@@ -1,6 +1,7 @@
 // `pgsteer check`: says whether a configuration file can be used, without starting anything; with `--connect`, also what is found at
 // the other end of it.
 
+import { formatAddress } from "../core/addresses.ts";
 import { silentLogger } from "../core/logger.ts";
 import { checkConnections } from "./check-connections.ts";
 import { configFromFile, printProblems } from "./configuration.ts";
@@ -20,9 +21,11 @@ export async function checkConfiguration(file: string, connect: boolean): Promis
   const named = [...clusters.keys()].join(", ");
   console.log(`${file}: is valid: ${clusters.size === 1 ? "cluster" : "clusters"} ${named}`);
   for (const { name, address, port, route, poolMode, cluster } of listeners) {
-    console.log(`  listener ${name}: ${address}:${port}, route ${route}, ${poolMode} mode, cluster ${cluster}`);
+    console.log(
+      `  listener ${name}: ${formatAddress(address, port)}, route ${route}, ${poolMode} mode, cluster ${cluster}`,
+    );
   }
-  console.log(http === null ? "  http: off" : `  http: ${http.address}:${http.port}`);
+  console.log(http === null ? "  http: off" : `  http: ${formatAddress(http.address, http.port)}`);
   if (!connect) return EXIT.ok;
   const found = await checkConnections(loaded.config, silentLogger);
   for (const { ok, text } of found) console.log(`${ok ? "ok     " : "PROBLEM"} ${text}`);

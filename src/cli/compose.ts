@@ -80,6 +80,8 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
     clientTimeouts: pool,
     cancelWaitTimeoutMs: pool.cancelWaitTimeoutMs,
     maxPreparedStatements: pool.maxPreparedStatements,
+    ignoreStartupParameters: pool.ignoreStartupParameters,
+    applicationNameAddHost: pool.applicationNameAddHost,
   };
 }
 

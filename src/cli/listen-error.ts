@@ -2,14 +2,17 @@
 
 import { z } from "zod";
 import type { Config } from "../config/config.ts";
+import { formatAddress, isSocketDirectory } from "../core/addresses.ts";
 
 const listenFailure = z.object({
-  syscall: z.enum(["listen", "bind", "getaddrinfo"]),
+  syscall: z.enum(["listen", "bind", "getaddrinfo", "chmod"]),
   code: z.string(),
   address: z.string().optional(),
   port: z.number().optional(),
   /** In place of the two above where the address is a name that could not be resolved. */
   hostname: z.string().optional(),
+  /** Of a Unix-domain socket whose permissions cannot be set. */
+  path: z.string().optional(),
 });
 
 /** The setting that names this address and port; an error shows the address that a name was resolved to. */
@@ -25,13 +28,30 @@ function settingOf(config: Config, address: string, port: number | undefined): s
   return found === undefined ? "its setting" : found.setting;
 }
 
+/** The same for a Unix-domain socket. */
+function describeSocketError(code: string, path: string, config: Config): string {
+  const index = config.listeners.findIndex(({ address, port }) => formatAddress(address, port) === path);
+  const name = config.listeners[index]?.name;
+  const where = `${path} (${name === undefined ? "its setting" : `listeners[${index}], "${name}"`})`;
+  switch (code) {
+    case "EADDRINUSE":
+      return `cannot listen on ${where}: another process listens there already, or the file is no socket`;
+    case "EACCES":
+      return `cannot listen on ${where}: its directory does not exist, or this user may not write there`;
+    default:
+      return `cannot listen on ${where}: ${code}`;
+  }
+}
+
 /** One line for an error of `listen`; null for any other error, which is then a bug. */
 export function describeListenError(error: unknown, config: Config): string | null {
   const known = listenFailure.safeParse(error);
   if (!known.success) return null;
+  const path = known.data.path ?? known.data.address ?? "";
+  if (isSocketDirectory(path)) return describeSocketError(known.data.code, path, config);
   const { code, port, hostname } = known.data;
   const address = known.data.address ?? hostname ?? "";
-  const where = `${port === undefined ? address : `${address}:${port}`} (${settingOf(config, address, port)})`;
+  const where = `${port === undefined ? address : formatAddress(address, port)} (${settingOf(config, address, port)})`;
   if (hostname !== undefined) return `cannot listen on ${where}: this name has no address (${code})`;
   switch (code) {
     case "EADDRINUSE":

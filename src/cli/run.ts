@@ -3,6 +3,7 @@
 
 import { AdminServer } from "../admin/http.ts";
 import type { Config, LoadedConfig } from "../config/config.ts";
+import { formatAddress } from "../core/addresses.ts";
 import { systemClock } from "../core/clock.ts";
 import { Metrics } from "../metrics/registry.ts";
 import { type Build, takeSnapshot } from "../metrics/snapshot.ts";
@@ -111,7 +112,7 @@ async function open(
     if (http === null) return null;
     const admin = new AdminServer(logger, sources(), http);
     await admin.open();
-    const url = `http://${http.address.includes(":") ? `[${http.address}]` : http.address}:${admin.port}`;
+    const url = `http://${formatAddress(http.address, admin.port)}`;
     logger.info(
       { address: http.address, port: admin.port, status: `pgsteer status --url ${url}` },
       "http is listening",

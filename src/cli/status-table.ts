@@ -7,6 +7,7 @@ import type {
   MemberDocument,
   TopologyDocument,
 } from "../admin/topology-document.ts";
+import { formatAddress } from "../core/addresses.ts";
 
 const ascii = {
   top: "-",
@@ -113,7 +114,7 @@ function clusterBlock(cluster: ClusterDocument): string {
   const head = ["Member", "Host", "Role", "State", "TL", "Lag", "Serves", "Connections"];
   const rows = cluster.members.map((member) => [
     member.name,
-    `${member.host}:${member.port}`,
+    formatAddress(member.host, member.port),
     roleCell(member),
     member.state,
     member.timeline ?? "",
@@ -135,7 +136,7 @@ function listenersBlock(listeners: readonly ListenerDocument[], several: boolean
   const head = ["Listener", "Address", "Route", "Mode", ...(several ? ["Cluster"] : []), ...numbers, "Ready"];
   const rows = listeners.map((listener) => [
     listener.name,
-    `${listener.address}:${listener.port}`,
+    formatAddress(listener.address, listener.port),
     listener.route,
     listener.pool_mode,
     ...(several ? [listener.cluster] : []),

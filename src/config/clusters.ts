@@ -3,6 +3,7 @@
 
 import type { Secret } from "../auth/secret.ts";
 import type { ServerTlsOptions } from "../auth/tls-options.ts";
+import { formatAddress } from "../core/addresses.ts";
 import type {
   BasicCredentials,
   ClusterConfig,
@@ -96,7 +97,7 @@ function resolveSource(file: FileCluster, path: Path, around: Surroundings): Sou
       unused("etcd");
       unused("patroni");
       if (file.static === undefined) return missing("static", 'add static: { hosts: ["host:5432"] }');
-      const names = file.static.hosts.map(({ host, port }) => `${host}:${port}`);
+      const names = file.static.hosts.map(({ host, port }) => formatAddress(host, port));
       reportRepeated(names, [...path, "static", "hosts"], around);
       return { kind: "static", hosts: file.static.hosts };
     }

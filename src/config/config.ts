@@ -3,6 +3,7 @@
 
 import type { Secret } from "../auth/secret.ts";
 import type { ClientTlsOptions, ServerTlsOptions } from "../auth/tls-options.ts";
+import type { KeepAlive } from "../core/keepalive.ts";
 import type { PoolMode } from "../core/pool-mode.ts";
 import type { Bytes, Millis } from "../core/units.ts";
 import type { HostPort } from "./values.ts";
@@ -63,9 +64,16 @@ export interface ClusterConfig {
 
 interface ListenerCommon {
   readonly name: string;
+  /** Or the directory of a Unix-domain socket. */
   readonly address: string;
   /** 0: any free port. */
   readonly port: number;
+  /** Permissions of a Unix-domain socket. */
+  readonly unixSocketMode: number;
+  /** Whether a PROXY protocol header is demanded, and from where it is believed; null: none is. */
+  readonly proxyProtocol: { readonly from: readonly string[] | null } | null;
+  /** Whether replication connections are passed on. */
+  readonly replication: boolean;
   readonly poolMode: PoolMode;
   /** Name of a cluster in `Config.clusters`. */
   readonly cluster: string;
@@ -112,6 +120,10 @@ export interface PoolConfig {
   readonly maxPreparedStatements: number;
   /** Null: nothing is sent. */
   readonly serverResetQuery: string | null;
+  readonly ignoreStartupParameters: readonly string[];
+  readonly applicationNameAddHost: boolean;
+  /** Null: off. */
+  readonly keepAlive: KeepAlive | null;
   readonly drainTimeoutMs: Millis;
 }
 

@@ -3,6 +3,7 @@
 
 import { z } from "zod";
 import type { Path } from "./document.ts";
+import { foreignSettings } from "./foreign-settings.ts";
 
 /** Where mistakes go. `path` says where; the message reads on after the key, such as `is missing`. */
 export interface Report {
@@ -157,7 +158,9 @@ export function decodeSection<T extends z.ZodType>(
       const section = unwrap(schemaAt(schema, inner));
       const known = section instanceof z.ZodObject ? Object.keys(section.shape) : [];
       for (const key of issue.keys) {
-        report.problem([...path, ...inner, key], "is not a setting", keyRemedy(key, known));
+        const foreign = foreignSettings.get(key);
+        if (foreign !== undefined) report.problem([...path, ...inner, key], foreign.message, foreign.remedy);
+        else report.problem([...path, ...inner, key], "is not a setting", keyRemedy(key, known));
       }
       continue;
     }

@@ -2,6 +2,7 @@
 // cluster, clients log in as the URLs' user with its password, and the three default listeners are served.
 
 import type { Secret } from "../auth/secret.ts";
+import { formatAddress } from "../core/addresses.ts";
 import { millis } from "../core/units.ts";
 import type { ClusterConfig, LoadedConfig, Problem } from "./config.ts";
 import { nearest } from "./decode.ts";
@@ -111,7 +112,7 @@ export function configFromUrls(urls: readonly string[]): LoadedConfig {
     parsed.push(url);
     for (const host of url.hosts) {
       const known = hosts.some((earlier) => earlier.host === host.host && earlier.port === host.port);
-      if (known) report(index, `repeats ${host.host}:${host.port}`, "name each server once");
+      if (known) report(index, `repeats ${formatAddress(host.host, host.port)}`, "name each server once");
       else hosts.push(host);
     }
   }

@@ -4,11 +4,14 @@
 
 import type { Secret } from "../auth/secret.ts";
 import type { ClientTlsOptions } from "../auth/tls-options.ts";
+import { isSocketDirectory } from "../core/addresses.ts";
 import { resolveCluster } from "./clusters.ts";
 import type { AuthConfig, ClusterConfig, ListenerConfig, LoadedConfig, Problem } from "./config.ts";
 import { decodeSection, keyRemedy, type Report, valueAt } from "./decode.ts";
 import { type ConfigDocument, keyOf, type Path, parseConfigDocument } from "./document.ts";
 import { type Environment, type ReadFile, readPems, readUserlist, type Surroundings } from "./files.ts";
+import { foreignSettings } from "./foreign-settings.ts";
+import { checkKeepAlive } from "./keepalive.ts";
 import { defaultListeners, type Endpoint, reportClashes, reportSameNames, resolveListener } from "./listeners.ts";
 import { resolvePool } from "./pool-settings.ts";
 import {
@@ -66,6 +69,11 @@ function checkTopLevel(root: unknown, report: Report): void {
       ["auth", authSchema],
       ["client_tls", clientTlsSchema],
     ] as const;
+    const foreign = foreignSettings.get(key);
+    if (foreign !== undefined) {
+      report.problem([key], foreign.message, foreign.remedy);
+      continue;
+    }
     const owner = home.find(([, schema]) => Object.hasOwn(schema.shape, key));
     const remedy = owner === undefined ? keyRemedy(key, sections) : `move it under ${owner[0]}`;
     report.problem([key], "is not a setting of the file", remedy);
@@ -228,6 +236,7 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
   const fileHttp = decodeSection(fileSchema.shape.http, root, ["http"], findings);
   const log = decodeSection(fileSchema.shape.log, root, ["log"], findings);
 
+  if (filePool !== null) checkKeepAlive(filePool, findings);
   const auth = fileAuth === null ? null : resolveAuth(fileAuth, around);
   const clientTls = fileClientTls === null ? null : resolveClientTls(fileClientTls, around);
   const { names, clusters } = loadClusters(root, auth?.users ?? new Map(), around);
@@ -253,5 +262,5 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
 }
 
 function isLoopback(address: string): boolean {
-  return address === "localhost" || address === "::1" || address.startsWith("127.");
+  return isSocketDirectory(address) || address === "localhost" || address === "::1" || address.startsWith("127.");
 }

@@ -1,6 +1,7 @@
 // The pool section of the file in the terms of the code, and what it says when it is left out.
 
 import type { PoolConfig } from "./config.ts";
+import { resolveKeepAlive } from "./keepalive.ts";
 import { type FilePool, poolSchema } from "./schema.ts";
 
 /** Renames the section's settings; units are in the names from here on. */
@@ -23,6 +24,9 @@ export function resolvePool(file: FilePool): PoolConfig {
     serverLifetimeMs: file.server_lifetime,
     serverResetQuery: file.server_reset_query.trim() === "" ? null : file.server_reset_query,
     maxPreparedStatements: file.max_prepared_statements,
+    ignoreStartupParameters: file.ignore_startup_parameters,
+    applicationNameAddHost: file.application_name_add_host,
+    keepAlive: resolveKeepAlive(file),
     drainTimeoutMs: file.drain_timeout,
   };
 }

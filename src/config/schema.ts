@@ -5,14 +5,18 @@
 import { z } from "zod";
 import {
   duration,
+  fileMode,
   hostPort,
   httpUrl,
   listenAddress,
+  listenerAddress,
   listenPort,
+  network,
   plainName,
   positiveDuration,
   size,
   text,
+  wholeSeconds,
 } from "./values.ts";
 
 const flag = z.boolean();
@@ -51,7 +55,11 @@ const patroniSection = z.strictObject({
 });
 
 const staticSection = z.strictObject({
-  hosts: z.array(hostPort).min(1).max(64).describe("the PostgreSQL servers, host:port; roles are found by asking them"),
+  hosts: z
+    .array(hostPort)
+    .min(1)
+    .max(64)
+    .describe("the PostgreSQL servers, host:port or /directory/of/socket:port; roles are found by asking them"),
 });
 
 const probeSection = z.strictObject({
@@ -93,8 +101,11 @@ export const clusterSchema = z.strictObject({
 /** One listener: where clients connect and what they get there. */
 export const listenerSchema = z.strictObject({
   name: plainName.describe("name in logs, metrics and the console"),
-  address: listenAddress.prefault("127.0.0.1").describe("address to listen on; 0.0.0.0 or :: for all"),
-  port: listenPort.describe("TCP port"),
+  address: listenerAddress
+    .prefault("127.0.0.1")
+    .describe("address to listen on, 0.0.0.0 or :: for all; or the directory of a Unix-domain socket"),
+  port: listenPort.describe("TCP port; of a Unix-domain socket the number at the end of its name, .s.PGSQL.6432"),
+  unix_socket_mode: fileMode.optional().describe('permissions of a Unix-domain socket, in octal (default "0777")'),
   route: z.enum(["auto", "write", "read"]).describe("write: the leader; read: replicas; auto: each statement decides"),
   pool_mode: poolMode.optional().describe("when a server is released; pool.pool_mode when omitted"),
   cluster: text.optional().describe("name of the cluster; may be omitted where there is one"),
@@ -105,6 +116,20 @@ export const listenerSchema = z.strictObject({
     .enum(["primary", "none"])
     .optional()
     .describe("where reads go when no replica is fresh enough: primary (default), or none; not for write"),
+  proxy_protocol: z
+    .enum(["off", "require"])
+    .default("off")
+    .describe("require: each connection begins with a PROXY protocol header, version 1 or 2, as HAProxy's send-proxy"),
+  proxy_protocol_from: z
+    .array(network)
+    .min(1)
+    .max(64)
+    .optional()
+    .describe("networks whose PROXY headers are believed; connections from elsewhere are closed; all when omitted"),
+  replication: z
+    .enum(["allow", "refuse"])
+    .optional()
+    .describe("whether replication connections are passed to the leader (default allow); not for read"),
 });
 
 /** How clients prove who they are. */
@@ -171,6 +196,18 @@ export const poolSchema = z.strictObject({
     .describe(
       "named statements that a server keeps for its clients in transaction pooling; 0: they do not follow clients",
     ),
+  ignore_startup_parameters: z
+    .array(text)
+    .max(100)
+    .default([])
+    .describe("startup parameters that are dropped; needed only for those that PostgreSQL would refuse"),
+  application_name_add_host: flag
+    .default(false)
+    .describe("add the client's address and port to application_name at login"),
+  tcp_keepalive: flag.default(true).describe("whether idle connections to clients and servers are probed by TCP"),
+  tcp_keepidle: wholeSeconds.prefault("30s").describe("a connection that is idle this long is probed"),
+  tcp_keepintvl: wholeSeconds.optional().describe("time between two probes (default 1s)"),
+  tcp_keepcnt: z.int().min(1).max(127).optional().describe("unanswered probes after which it is dropped (default 10)"),
   drain_timeout: positiveDuration
     .prefault("30s")
     .describe("how long open transactions may go on at shutdown or switchover"),

@@ -4,6 +4,7 @@
 
 import { isIP } from "node:net";
 import { z } from "zod";
+import { isSocketDirectory } from "../core/addresses.ts";
 import { type Bytes, bytes, type Millis, millis } from "../core/units.ts";
 
 /** The longest duration: what a timer can wait (2^31 - 1 ms, about 24 days). */
@@ -76,6 +77,13 @@ export const positiveDuration = duration.transform((parsed, context): Millis => 
   return z.NEVER;
 });
 
+/** A duration that the kernel counts in seconds. */
+export const wholeSeconds = duration.transform((parsed, context): Millis => {
+  if (parsed >= 1000 && parsed % 1000 === 0) return parsed;
+  context.issues.push(refused("must be whole seconds, at least 1", "write a number of seconds", parsed));
+  return z.NEVER;
+});
+
 /** An amount of bytes. */
 export const size = numberOrText.transform((written, context): Bytes => {
   const parsed = parseSize(written);
@@ -109,8 +117,18 @@ export function isHost(written: string): boolean {
   return isIP(written) !== 0 || hostName.test(written);
 }
 
-/** `10.0.0.1:5432`, `db1:5432`, `[::1]:5432`; without a port, `defaultPort`. Null when it is none of these. */
+/** `/run/postgresql:5432`: the directory of a Unix-domain socket, and the port in its name. */
+function parseSocketPort(written: string, defaultPort: number): HostPort | null {
+  const match = /^(\/[^:]*)(?::(\d{1,5}))?$/.exec(written);
+  const port = match?.[2] === undefined ? defaultPort : Number(match[2]);
+  return match?.[1] === undefined || port < 1 || port > 65_535 ? null : { host: match[1], port };
+}
+
+/**
+ * `10.0.0.1:5432`, `db1:5432`, `[::1]:5432`, `/run/postgresql:5432`; without a port, `defaultPort`. Null when it is none of these.
+ */
 export function parseHostPort(written: string, defaultPort: number): HostPort | null {
+  if (isSocketDirectory(written)) return parseSocketPort(written, defaultPort);
   const match = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d{1,5}))?$/.exec(written);
   const host = match?.[1] ?? match?.[2];
   const port = match?.[3] === undefined ? defaultPort : Number(match[3]);
@@ -134,6 +152,35 @@ export const listenAddress = z.string().transform((written, context): string => 
   if (isHost(written)) return written;
   const remedy = written === "*" ? "write 0.0.0.0, or :: for IPv6 too" : "write an IP address, such as 127.0.0.1";
   context.issues.push(refused(`"${written}" is not an address`, remedy, written));
+  return z.NEVER;
+});
+
+/** Where a listener listens: an address, or the directory of a Unix-domain socket. */
+export const listenerAddress = z.string().transform((written, context): string => {
+  if (isSocketDirectory(written)) return written;
+  const parsed = listenAddress.safeParse(written);
+  if (parsed.success) return parsed.data;
+  for (const { message, params } of parsed.error.issues.filter((issue) => issue.code === "custom")) {
+    context.issues.push(refused(message, String(params?.["remedy"]), written));
+  }
+  return z.NEVER;
+});
+
+/** Permissions of a file, in octal, as text: as a number YAML would read them otherwise. */
+export const fileMode = z.string().transform((written, context): number => {
+  if (/^0?[0-7]{3}$/.test(written)) return Number.parseInt(written, 8);
+  context.issues.push(refused(`"${written}" are no permissions`, 'write them in octal, such as "0770"', written));
+  return z.NEVER;
+});
+
+/** A network in CIDR notation, or one address. */
+export const network = z.string().transform((written, context): string => {
+  const [address = "", bits, more] = written.split("/");
+  const family = isIP(address);
+  const widest = family === 6 ? 128 : 32;
+  const narrow = bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= widest);
+  if (family !== 0 && narrow && more === undefined) return `${address}/${bits ?? widest}`;
+  context.issues.push(refused(`"${written}" is not a network`, "write such as 10.0.0.0/8 or fd00::/8", written));
   return z.NEVER;
 });
 

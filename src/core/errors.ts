@@ -21,6 +21,7 @@ export const errorTable = {
   too_many_clients: row("53300", "FATAL", true),
   login_timeout: row("57014", "FATAL", true),
   protocol_violation: row("08P01", "FATAL", false),
+  proxy_header_invalid: row("08P01", "FATAL", false),
   unsupported_protocol: row("0A000", "FATAL", false),
   invalid_authorization: row("28000", "FATAL", false),
   password_failed: row("28P01", "FATAL", false),

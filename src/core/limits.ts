@@ -3,8 +3,12 @@
 
 /** Startup packets: PostgreSQL's MAX_STARTUP_PACKET_LENGTH. Longer: 08P01, connection closed. */
 export const STARTUP_PACKET_BYTES_MAX = 10_000;
+/** A PROXY protocol header, extensions included; longer: the connection is closed. Room for a TLS client's names and certificates' too. */
+export const PROXY_HEADER_BYTES_MAX = 4_096;
 /** Password, SASLInitialResponse and SASLResponse messages: PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH. */
 export const AUTH_MESSAGE_BYTES_MAX = 65_535;
+/** Path of a Unix-domain socket: Linux's sun_path, without its final zero. */
+export const SOCKET_PATH_BYTES_MAX = 107;
 /** Any message after login: PostgreSQL's own limit (PQ_LARGE_MESSAGE_LIMIT, MaxAllocSize - 1). Bodies are never buffered whole. */
 export const MESSAGE_BYTES_MAX = 0x3fff_fffe;
 /** Frontend messages that have no long form (PostgreSQL's PQ_SMALL_MESSAGE_LIMIT): Close, Describe, Execute, Flush, Sync, Terminate, CopyDone. */
@@ -25,6 +29,8 @@ export const LOGIN_RETRY_INITIAL_MS = 10;
 export const RESET_TIMEOUT_MS = 5_000;
 /** After our last words a client has this long to close its side. */
 export const LINGER_MS = 5_000;
+/** Cancel keys: PostgreSQL's limit from protocol 3.2 on. A request with a longer one is malformed, 08P01. */
+export const CANCEL_KEY_BYTES_MAX = 256;
 /** A cancel request that was sent and that the server has not taken by then is given up, and so is the server. */
 export const CANCEL_TIMEOUT_MS = 5_000;
 /** Between two looks whether a request of our own, which must not be cancelled, is still in front of a client's statement. */

@@ -1,5 +1,6 @@
 // A fixed list of hosts: for clusters without Patroni, and for managed services. It knows nobody's role; SQL probes tell.
 
+import { formatAddress } from "../core/addresses.ts";
 import type { Clock } from "../core/clock.ts";
 import type { MemberClaim } from "./claim.ts";
 import { emptyClaim } from "./claim.ts";
@@ -11,10 +12,8 @@ export interface StaticHost {
   readonly port: number;
 }
 
-/** A static member goes by its address: `10.0.0.1:5432`, `[fe80::1]:5432`. */
-export function staticName({ host, port }: StaticHost): MemberName {
-  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
-}
+/** A static member goes by its address: `10.0.0.1:5432`, `[fe80::1]:5432`, `/run/postgresql/.s.PGSQL.5432`. */
+export const staticName = ({ host, port }: StaticHost): MemberName => formatAddress(host, port);
 
 /** A source that claims the same members for ever. */
 export function staticSource(clock: Clock, hosts: readonly StaticHost[], sink: ClaimSink): ClaimSource {

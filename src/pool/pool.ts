@@ -8,6 +8,7 @@ import { assert } from "../core/assert.ts";
 import { Backoff } from "../core/backoff.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
+import type { KeepAlive } from "../core/keepalive.ts";
 import { LOGIN_RETRY_INITIAL_MS, RESET_TIMEOUT_MS } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
@@ -28,6 +29,8 @@ export interface PoolOptions {
   readonly serverLoginRetryMs: number;
   /** Sent when a session ends; empty for none. */
   readonly serverResetQuery: string;
+  /** Null: connections are not probed. */
+  readonly keepAlive: KeepAlive | null;
 }
 
 /** What distinguishes one pool from another. */
@@ -246,7 +249,8 @@ export class Pool implements ServerOwner {
 
   #startLogin(): void {
     const { endpoint, user, database } = this.identity;
-    const options = { endpoint, user, database, ...this.#login(), timeoutMs: this.#options.serverConnectTimeoutMs };
+    const { serverConnectTimeoutMs: timeoutMs, keepAlive } = this.#options;
+    const options = { endpoint, user, database, ...this.#login(), timeoutMs, keepAlive };
     const login = new ServerLogin(this.#clock, options, {
       loggedIn: (transport, facts) => {
         this.#logins.delete(login);

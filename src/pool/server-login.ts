@@ -7,8 +7,10 @@ import type { ScramDerivations } from "../auth/scram.ts";
 import type { Secret } from "../auth/secret.ts";
 import { ServerAuthentication } from "../auth/server-authentication.ts";
 import type { ServerTls } from "../auth/tls-options.ts";
+import { isSocketDirectory, netAddress } from "../core/addresses.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import type { ProxyError } from "../core/errors.ts";
+import { KEEPALIVE_IDLE_MS_DEFAULT, type KeepAlive, keepAlive } from "../core/keepalive.ts";
 import { WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../core/limits.ts";
 import { millis } from "../core/units.ts";
 import { Backend, HEADER_BYTES } from "../protocol/constants.ts";
@@ -32,6 +34,8 @@ export interface LoginOptions {
   readonly derivations: ScramDerivations;
   /** Startup parameters beyond user and database. */
   readonly parameters?: ReadonlyMap<string, string>;
+  /** Null: none; the usual one when it is not given. */
+  readonly keepAlive?: KeepAlive | null;
 }
 
 /** Why a login failed. */
@@ -73,7 +77,7 @@ export class ServerLogin implements TransportSink, FrameSink {
     this.#clock = clock;
     this.#options = options;
     this.#sink = sink;
-    this.#wantsTls = options.tls.kind === "on" && options.tls.plain !== "first";
+    this.#wantsTls = this.#mayUseTls && options.tls.kind === "on" && options.tls.plain !== "first";
     this.#authentication = new ServerAuthentication({
       user: options.user,
       secret: options.secret,
@@ -90,10 +94,18 @@ export class ServerLogin implements TransportSink, FrameSink {
     this.#transport.destroy();
   }
 
+  /** As in libpq, sslmode says nothing about Unix-domain sockets. */
+  get #mayUseTls(): boolean {
+    return !isSocketDirectory(this.#options.endpoint.host);
+  }
+
   #open(): Transport {
     const { host, port } = this.#options.endpoint;
-    const socket = connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 });
-    socket.once("connect", () => this.#connected());
+    const socket = connect({ ...netAddress(host, port), noDelay: true });
+    socket.once("connect", () => {
+      keepAlive(socket, this.#options.keepAlive === undefined ? usualKeepAlive : this.#options.keepAlive);
+      this.#connected();
+    });
     return new Transport(socket, this);
   }
 
@@ -227,7 +239,12 @@ export class ServerLogin implements TransportSink, FrameSink {
   #refused(fields: ErrorFields): void {
     const { tls } = this.#options;
     // sslmode allow: a refusal in clear is tried again with TLS; prefer: the other way round.
-    const otherWay = tls.kind === "on" && tls.plain !== "never" && fields.sqlstate === "28000" && this.#attempts === 1;
+    const otherWay =
+      this.#mayUseTls &&
+      tls.kind === "on" &&
+      tls.plain !== "never" &&
+      fields.sqlstate === "28000" &&
+      this.#attempts === 1;
     if (otherWay && (this.#isTls() || tls.plain === "first")) return this.#tryOtherWay();
     this.#fail({
       kind: "refused",
@@ -267,5 +284,7 @@ export class ServerLogin implements TransportSink, FrameSink {
     this.#timer.cancel();
   }
 }
+
+const usualKeepAlive: KeepAlive = { idleMs: KEEPALIVE_IDLE_MS_DEFAULT, intervalMs: null, count: null };
 
 const silentSink: TransportSink = { bytes: () => {}, drained: () => {}, ended: () => {}, closed: () => {} };

@@ -66,5 +66,8 @@ export const RequestCode = {
 /** Version 3.0 as sent in a StartupMessage: major in the upper half. */
 export const PROTOCOL_3_0 = 0x0003_0000;
 
+/** The newest minor version of protocol 3 that clients can have: with it cancel keys may be longer than four bytes. */
+export const MINOR_NEWEST = 2;
+
 /** Bytes of a message's header: its type and its length, which counts itself but not the type. */
 export const HEADER_BYTES = 5;

@@ -39,9 +39,16 @@ export function backendKeyData(pid: number, key: Buffer, writer = new MessageWri
   return writer.message(Backend.BackendKeyData).int32(pid).bytes(key);
 }
 
-/** NegotiateProtocolVersion: we speak 3.0 and know none of these extensions. */
-export function negotiateProtocolVersion(extensions: readonly string[], writer: MessageWriter): MessageWriter {
-  writer.message(Backend.NegotiateProtocolVersion).int32(PROTOCOL_3_0).int32(extensions.length);
+/** NegotiateProtocolVersion: we speak 3.`minor` and know none of these extensions. */
+export function negotiateProtocolVersion(
+  minor: number,
+  extensions: readonly string[],
+  writer: MessageWriter,
+): MessageWriter {
+  writer
+    .message(Backend.NegotiateProtocolVersion)
+    .int32(PROTOCOL_3_0 + minor)
+    .int32(extensions.length);
   for (const name of extensions) writer.string(name, "latin1");
   return writer;
 }

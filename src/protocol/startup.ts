@@ -2,8 +2,8 @@
 // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP).
 
 import { ProxyError } from "../core/errors.ts";
-import { STARTUP_PACKET_BYTES_MAX } from "../core/limits.ts";
-import { PROTOCOL_3_0, RequestCode } from "./constants.ts";
+import { CANCEL_KEY_BYTES_MAX, STARTUP_PACKET_BYTES_MAX } from "../core/limits.ts";
+import { MINOR_NEWEST, PROTOCOL_3_0, RequestCode } from "./constants.ts";
 import { BodyReader, MalformedBody } from "./reader.ts";
 import { MessageWriter } from "./writer.ts";
 
@@ -14,6 +14,7 @@ export type StartupPacket =
   | { readonly kind: "cancel"; readonly pid: number; readonly key: Buffer }
   | {
       readonly kind: "startup";
+      /** The minor version that it asks for. */
       readonly minor: number;
       /** Names as sent, values byte for byte (latin1); `user` and `database` are UTF-8 text. */
       readonly parameters: ReadonlyMap<string, string>;
@@ -50,7 +51,9 @@ export function decodeStartup(packet: Buffer): StartupPacket {
     case RequestCode.Gssenc:
       return { kind: "gssenc" };
     case RequestCode.Cancel:
-      if (packet.length < 16) throw violation("invalid length of startup packet");
+      if (packet.length < 16 || packet.length > 12 + CANCEL_KEY_BYTES_MAX) {
+        throw violation("invalid length of cancel request packet");
+      }
       return { kind: "cancel", pid: packet.readInt32BE(8), key: Buffer.from(packet.subarray(12)) };
   }
   const major = code >>> 16;
@@ -58,11 +61,17 @@ export function decodeStartup(packet: Buffer): StartupPacket {
   if (major !== 3) {
     throw new ProxyError(
       "unsupported_protocol",
-      `unsupported frontend protocol ${major}.${minor}: server supports 3.0 to 3.0`,
+      `unsupported frontend protocol ${major}.${minor}: server supports 3.0 to 3.${MINOR_NEWEST}`,
     );
   }
   return { kind: "startup", minor, ...decodeParameters(packet) };
 }
+
+/**
+ * The minor version in which we answer a client that asks for `minor`: the newest that we speak and that is no newer than its own.
+ * There never was a 3.1 (https://www.postgresql.org/docs/current/protocol.html#PROTOCOL-VERSIONS).
+ */
+export const spokenMinor = (minor: number): number => (minor >= MINOR_NEWEST ? MINOR_NEWEST : 0);
 
 function decodeParameters(packet: Buffer): { parameters: Map<string, string>; extensions: string[] } {
   const parameters = new Map<string, string>();
@@ -83,7 +92,11 @@ function decodeParameters(packet: Buffer): { parameters: Map<string, string>; ex
   return { parameters, extensions };
 }
 
-/** StartupMessage 3.0. Values byte for byte (latin1), but for `user` and `database`. */
+/**
+ * StartupMessage 3.0. Servers are asked for no newer version: all that 3.2 adds is the longer cancel key, which nobody but the server
+ * and us ever sees, and old servers, and poolers in front of servers, refuse a version that they do not know.
+ * byte for byte (latin1), but for `user` and `database`.
+ */
 export function startupMessage(parameters: Iterable<readonly [string, string]>): Buffer {
   const writer = new MessageWriter().packet().int32(PROTOCOL_3_0);
   for (const [name, value] of parameters) {

@@ -3,6 +3,7 @@
 // connection when it has sent the signal: from then on nothing can be hit by it that is not at work already.
 
 import { connect } from "node:net";
+import { netAddress } from "../core/addresses.ts";
 import type { Clock } from "../core/clock.ts";
 import { CANCEL_TIMEOUT_MS } from "../core/limits.ts";
 import { millis } from "../core/units.ts";
@@ -21,7 +22,7 @@ export interface Delivery {
 /** Delivers a cancel request to `server`, which is lent to nobody else meanwhile. */
 export function deliverCancel(clock: Clock, server: Server, { waitMs, wanted, done }: Delivery): void {
   const { host, port } = server.endpoint;
-  const socket = connect({ host, port });
+  const socket = connect(netAddress(host, port));
   let timer = waitMs > 0 ? clock.after(millis(waitMs), () => socket.destroy()) : null;
   let sent = false;
   let certain = true;

@@ -28,10 +28,13 @@ interface Entry {
   readonly client: Cancellable;
 }
 
-const KEY_BYTES = 4;
 const INT4_MAX = 0x7fff_ffff;
 /** No kernel numbers its processes from here on. */
 const INVENTED_PID_MIN = 0x4000_0000;
+/** Protocol 3.0 has room for no more. */
+const KEY_BYTES_3_0 = 4;
+/** From 3.2 on: as long as PostgreSQL's own, beyond guessing. */
+const KEY_BYTES_3_2 = 32;
 
 export class CancelKeys {
   /** Longest time that a request waits until it can be sent to a server, ms; 0: no limit. */
@@ -46,12 +49,16 @@ export class CancelKeys {
     this.#random = random;
   }
 
-  /** A pid and key for one client: the pid of the server that it has, or one that no process has; a key that is told nowhere else. */
-  issue(client: Cancellable): { readonly pid: number; readonly key: Buffer } {
+  /**
+   * A pid and key for one client: the pid of the server that it has, or one that no process has; a key that is told nowhere else.
+   * `minor` is the client's minor version of the protocol.
+   */
+  issue(client: Cancellable, minor = 0): { readonly pid: number; readonly key: Buffer } {
     const pid = this.#pidFor(client.server);
     const others = this.#entries.get(pid) ?? [];
-    let key = this.#random(KEY_BYTES);
-    while (find(others, key) !== undefined) key = this.#random(KEY_BYTES);
+    const length = minor >= 2 ? KEY_BYTES_3_2 : KEY_BYTES_3_0;
+    let key = this.#random(length);
+    while (find(others, key) !== undefined) key = this.#random(length);
     this.#entries.set(pid, [...others, { key, client }]);
     return { pid, key };
   }

@@ -11,10 +11,10 @@ import { ProxyError } from "../core/errors.ts";
 import { AUTH_MESSAGE_BYTES_MAX } from "../core/limits.ts";
 import { Frontend, HEADER_BYTES } from "../protocol/constants.ts";
 import { authentication, negotiateProtocolVersion } from "../protocol/messages.ts";
-import { decodeStartup, type StartupPacket, startupPacketLength } from "../protocol/startup.ts";
+import { decodeStartup, type StartupPacket, spokenMinor, startupPacketLength } from "../protocol/startup.ts";
 import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { MessageWriter } from "../protocol/writer.ts";
-import { parseStartupOptions } from "./startup-options.ts";
+import { type ClientFacts, clientFacts, type StartupRules } from "./client-facts.ts";
 
 /** How clients log in. */
 export interface ClientLoginOptions {
@@ -26,17 +26,16 @@ export interface ClientLoginOptions {
   /** Makes what an unknown user is shown the same each time; secret, one per process. */
   readonly mockKey: Buffer;
   readonly derivations: ScramDerivations;
+  readonly startup: StartupRules;
   /** Whether there is room for one more client; asked once it is known that this is one, and no cancel request. */
   readonly admit: () => ProxyError | null;
 }
 
-/** Who a client is, and what it asked for. */
-export interface ClientFacts {
-  readonly user: string;
-  readonly database: string;
-  /** Startup settings, those inside `options` included; names as sent. */
-  readonly settings: ReadonlyMap<string, string>;
-  readonly tls: boolean;
+/** Where a client is. */
+export interface Peer {
+  readonly address: string;
+  /** On this machine, over a Unix-domain socket: there TLS is neither offered nor demanded, as in PostgreSQL. */
+  readonly local: boolean;
 }
 
 export interface ClientLoginSink {
@@ -50,6 +49,7 @@ export interface ClientLoginSink {
 
 export class ClientLogin implements TransportSink {
   readonly #transport: Transport;
+  readonly #peer: Peer;
   readonly #options: ClientLoginOptions;
   readonly #sink: ClientLoginSink;
   #received: Buffer = Buffer.alloc(0);
@@ -58,8 +58,9 @@ export class ClientLogin implements TransportSink {
   #authentication: ClientAuthentication | null = null;
   #over = false;
 
-  constructor(transport: Transport, options: ClientLoginOptions, sink: ClientLoginSink) {
+  constructor(transport: Transport, peer: Peer, options: ClientLoginOptions, sink: ClientLoginSink) {
     this.#transport = transport;
+    this.#peer = peer;
     this.#options = options;
     this.#sink = sink;
   }
@@ -134,7 +135,7 @@ export class ClientLogin implements TransportSink {
     const { tls } = this.#options;
     if (this.#received.length > 0) throw inClear("SSLRequest");
     if (this.#tls) throw new ProxyError("protocol_violation", "SSLRequest inside TLS");
-    if (tls.kind === "off") {
+    if (tls.kind === "off" || this.#peer.local) {
       this.#transport.write(Buffer.from("N"));
       return;
     }
@@ -147,17 +148,18 @@ export class ClientLogin implements TransportSink {
   }
 
   #identify(packet: StartupPacket & { kind: "startup" }): void {
-    const { tls, admit } = this.#options;
+    const { tls, admit, startup } = this.#options;
     const full = admit();
     if (full !== null) throw full;
-    if (tls.kind === "on" && tls.required && !this.#tls) {
+    if (tls.kind === "on" && tls.required && !this.#tls && !this.#peer.local) {
       throw new ProxyError("invalid_authorization", "connection requires TLS", {
         hint: "Connect with sslmode=require or stronger.",
       });
     }
-    this.#facts = clientFacts(packet.parameters, this.#tls);
-    if (packet.minor > 0 || packet.extensions.length > 0) {
-      this.#transport.write(negotiateProtocolVersion(packet.extensions, new MessageWriter()).finish());
+    const minor = spokenMinor(packet.minor);
+    this.#facts = { ...clientFacts(packet.parameters, this.#peer.address, startup), tls: this.#tls, minor };
+    if (minor !== packet.minor || packet.extensions.length > 0) {
+      this.#transport.write(negotiateProtocolVersion(minor, packet.extensions, new MessageWriter()).finish());
     }
     const { method, allowClearText, secretOf, random, mockKey, derivations } = this.#options;
     const { user } = this.#facts;
@@ -168,7 +170,7 @@ export class ClientLogin implements TransportSink {
       random,
       tls: this.#tls,
       mockKey,
-      allowClearText,
+      allowClearText: allowClearText || this.#peer.local,
       derivations,
     });
     this.#advance(this.#authentication.start());
@@ -211,24 +213,4 @@ function inClear(request: string): ProxyError {
   return new ProxyError("protocol_violation", `received unencrypted data after ${request}`, {
     detail: "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
   });
-}
-
-function clientFacts(parameters: ReadonlyMap<string, string>, tls: boolean): ClientFacts {
-  const user = parameters.get("user") ?? "";
-  if (user === "") {
-    throw new ProxyError("invalid_authorization", "no PostgreSQL user name specified in startup packet");
-  }
-  const database = parameters.get("database") ?? "";
-  if (parameters.has("replication") && !/^(?:false|off|no|0)$/i.test(parameters.get("replication") ?? "")) {
-    throw new ProxyError("feature_not_supported", "replication connections are not routed", {
-      hint: "Connect directly to the member.",
-    });
-  }
-  // PostgreSQL applies the options first, wherever they stand in the packet.
-  const settings = parseStartupOptions(parameters.get("options") ?? "");
-  for (const [name, value] of parameters) {
-    if (name !== "user" && name !== "database" && name !== "replication" && name !== "options")
-      settings.set(name, value);
-  }
-  return { user, database: database === "" ? user : database, settings, tls };
 }

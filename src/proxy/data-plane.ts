@@ -2,15 +2,19 @@
 
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
+import { isDeepStrictEqual } from "node:util";
 import { ScramDerivations } from "../auth/scram.ts";
 import type { Secret } from "../auth/secret.ts";
 import type { ClientTls, ServerTls } from "../auth/tls-options.ts";
+import { isSocketDirectory } from "../core/addresses.ts";
 import { assert } from "../core/assert.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
+import { keepAlive } from "../core/keepalive.ts";
 import { CANCEL_RESERVE } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
 import type { PoolMode } from "../core/pool-mode.ts";
+import { Seldom } from "../core/seldom.ts";
 import { millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import type { PoolOptions } from "../pool/pool.ts";
@@ -19,10 +23,12 @@ import { Balance } from "../routing/balance.ts";
 import type { ReadOptions, Route } from "../routing/target.ts";
 import { CancelKeys } from "./cancel.ts";
 import type { Client } from "./client.ts";
+import type { StartupRules } from "./client-facts.ts";
 import type { ClientLoginOptions } from "./client-login.ts";
 import type { ClientIdentity } from "./client-session.ts";
 import type { ClientTimeouts } from "./client-times.ts";
 import { Listener } from "./listener.ts";
+import { networkTest } from "./networks.ts";
 import { Reception, type ReceptionContext, type ReceptionOwner } from "./reception.ts";
 import { Steering, type SteeringOptions } from "./steering.ts";
 import { Traffic } from "./traffic.ts";
@@ -31,6 +37,11 @@ export interface ListenerOptions {
   readonly name: string;
   readonly address: string;
   readonly port: number;
+  readonly unixSocketMode: number;
+  /** Whether each connection has to begin with a PROXY protocol header, and the networks whose headers are believed. */
+  readonly proxyProtocol: { readonly from: readonly string[] | null } | null;
+  /** Whether replication connections are passed on. */
+  readonly replication: boolean;
   readonly route: Route;
   readonly poolMode: PoolMode;
   readonly cluster: string;
@@ -54,6 +65,8 @@ export interface DataPlaneOptions {
   /** 0: no limit. */
   readonly cancelWaitTimeoutMs: number;
   readonly maxPreparedStatements: number;
+  readonly ignoreStartupParameters: readonly string[];
+  readonly applicationNameAddHost: boolean;
 }
 
 /** A listener with what it counts. */
@@ -62,10 +75,13 @@ export interface ActiveListener {
   readonly listener: Listener;
   readonly balance: Balance;
   readonly traffic: Traffic;
+  readonly believesProxy: ReceptionContext["believesProxy"];
 }
 
 /** As often as PgBouncer looks at its timeouts. */
 const SWEEP_EVERY_MS = 333;
+/** Log lines that strangers can cause as they like. */
+const STRANGERS_LOGGED_EVERY_MS = 10_000;
 
 export class DataPlane implements ReceptionOwner {
   readonly #clock: Clock;
@@ -80,6 +96,8 @@ export class DataPlane implements ReceptionOwner {
   readonly #statements = new StatementRegistry();
   readonly #mockKey = randomBytes(32);
   readonly #sweeper: Timer;
+  readonly #strangers: Seldom;
+  readonly #unaccepted: Seldom;
   #options: DataPlaneOptions;
   #nextId = 1;
   #draining: ProxyError | null = null;
@@ -91,6 +109,8 @@ export class DataPlane implements ReceptionOwner {
     this.#options = options;
     this.#cancels = new CancelKeys(clock, randomBytes);
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
+    this.#strangers = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
+    this.#unaccepted = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
     for (const [cluster, feed] of feeds) {
       const steering = new Steering(clock, logger.child({ cluster }), cluster, feed, this.#steeringOptions(cluster));
       this.#steerings.set(cluster, steering);
@@ -179,8 +199,11 @@ export class DataPlane implements ReceptionOwner {
   async #listen(options: ListenerOptions): Promise<void> {
     const balance = new Balance(options.reads);
     const traffic = new Traffic();
-    const listener = new Listener(options, (socket) => this.#accept(active, socket));
-    const active: ActiveListener = { options, listener, balance, traffic };
+    const { proxyProtocol } = options;
+    const believesProxy = proxyProtocol === null ? null : networkTest(proxyProtocol.from ?? EVERYWHERE);
+    const accept = (socket: Socket): void => this.#accept(active, socket);
+    const listener = new Listener(options, accept, (error) => this.#notAccepted(options.name, error));
+    const active: ActiveListener = { options, listener, balance, traffic, believesProxy };
     await listener.open();
     this.#listeners.set(options.name, active);
     this.#logger.info(
@@ -191,11 +214,17 @@ export class DataPlane implements ReceptionOwner {
 
   #accept(active: ActiveListener, socket: Socket): void {
     active.traffic.clientsAccepted += 1;
+    keepAlive(socket, this.#options.pool.keepAlive);
     const reception = new Reception(socket, this.#nextId++, this.#contextOf(active), this);
     this.#receptions.add(reception);
     if (this.#draining !== null) reception.refused(this.#draining);
     const crowd = this.#admit(CANCEL_RESERVE);
     if (crowd !== null) reception.refused(crowd);
+  }
+
+  #notAccepted(listener: string, error: Error): void {
+    const count = this.#unaccepted.due();
+    if (count !== null) this.#logger.error({ listener, reason: error.message, count }, "cannot accept connections");
   }
 
   /** The error for a client too many, `reserve` connections beyond the limit being allowed. */
@@ -207,7 +236,7 @@ export class DataPlane implements ReceptionOwner {
     });
   }
 
-  #contextOf({ options, balance, traffic }: ActiveListener): ReceptionContext {
+  #contextOf({ options, balance, traffic, believesProxy }: ActiveListener): ReceptionContext {
     const settings = this.#options;
     const steering = this.#steerings.get(options.cluster);
     assert(steering !== undefined, `listener ${options.name} names no cluster`);
@@ -219,6 +248,8 @@ export class DataPlane implements ReceptionOwner {
       balance,
       route: options.route,
       listener: options.name,
+      local: isSocketDirectory(options.address),
+      believesProxy,
       login: {
         method: settings.authMethod,
         allowClearText: settings.allowClearText,
@@ -227,6 +258,7 @@ export class DataPlane implements ReceptionOwner {
         random: randomBytes,
         mockKey: this.#mockKey,
         derivations: this.#derivations,
+        startup: startupRules(options, settings),
         admit: () => this.#admit(0),
       },
       loginTimeoutMs: settings.clientLoginTimeoutMs,
@@ -270,7 +302,14 @@ export class DataPlane implements ReceptionOwner {
     this.#receptions.delete(reception);
     if (error === null) return;
     const { code, sqlstate, message } = error;
+    if (code === "proxy_header_invalid") return this.#logStranger(reception, message);
     this.#logger.info({ address: reception.address, code, sqlstate, reason: message }, "login failed");
+  }
+
+  #logStranger({ address, listener }: Reception, reason: string): void {
+    const count = this.#strangers.due();
+    if (count !== null)
+      this.#logger.warn({ listener, address, reason, count }, "connections without PROXY header closed");
   }
 
   clientClosed({ id }: ClientIdentity, reason: string): void {
@@ -282,11 +321,16 @@ export class DataPlane implements ReceptionOwner {
   }
 }
 
-const sameListener = (a: ListenerOptions, b: ListenerOptions): boolean =>
-  a.address === b.address &&
-  a.port === b.port &&
-  a.route === b.route &&
-  a.poolMode === b.poolMode &&
-  a.cluster === b.cluster &&
-  a.reads.lagBytesMax === b.reads.lagBytesMax &&
-  a.reads.fallback === b.reads.fallback;
+const EVERYWHERE = ["0.0.0.0/0", "::/0"];
+
+const sameListener = (a: ListenerOptions, b: ListenerOptions): boolean => isDeepStrictEqual(a, b);
+
+function startupRules({ route, replication }: ListenerOptions, options: DataPlaneOptions): StartupRules {
+  const hint =
+    route === "read" ? "Connect to a port for writes: it leads to the leader." : "The setting replication is refuse.";
+  return {
+    ignored: new Set(options.ignoreStartupParameters.map((name) => name.toLowerCase())),
+    addHost: options.applicationNameAddHost,
+    replication: replication ? "allow" : { hint },
+  };
+}

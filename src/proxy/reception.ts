@@ -1,6 +1,7 @@
 // From an accepted socket to a client that can work: login, within its time, then the welcome. Owns the connection until then.
 
 import type { Socket } from "node:net";
+import { formatAddress, plainAddress } from "../core/addresses.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
 import type { PoolMode } from "../core/pool-mode.ts";
@@ -16,8 +17,10 @@ import { sessionTarget } from "../routing/intent.ts";
 import type { Route } from "../routing/target.ts";
 import type { CancelKeys } from "./cancel.ts";
 import { Client } from "./client.ts";
-import { type ClientFacts, ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
+import type { ClientFacts } from "./client-facts.ts";
+import { ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
 import type { ClientContext, ClientOwner, ClientSession, Lease } from "./client-session.ts";
+import { type PreambleSink, ProxyPreamble } from "./proxy-preamble.ts";
 import { Session } from "./session.ts";
 import type { Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
@@ -32,6 +35,10 @@ export interface ReceptionContext {
   readonly balance: Balance;
   readonly route: Route;
   readonly listener: string;
+  /** Whether its clients come over a Unix-domain socket. */
+  readonly local: boolean;
+  /** Where each connection has to begin with a PROXY protocol header: whether one from this address is believed. */
+  readonly believesProxy: ((address: string) => boolean) | null;
   readonly login: ClientLoginOptions;
   readonly loginTimeoutMs: number;
   /** All clients' prepared statements, and how many of them a server keeps; 0: they do not follow clients. */
@@ -48,13 +55,13 @@ export interface ReceptionOwner extends ClientOwner {
   receptionFailed(reception: Reception, error: ProxyError | null): void;
 }
 
-export class Reception implements ClientLoginSink {
+export class Reception implements ClientLoginSink, PreambleSink {
   readonly #context: ReceptionContext;
   readonly #owner: ReceptionOwner;
   readonly #id: number;
-  readonly #address: string;
+  #address: string;
   readonly #transport: Transport;
-  readonly #login: ClientLogin;
+  #login: ClientLogin | null = null;
   readonly #deadline: Timer;
   #welcome: Welcome | null = null;
   #over = false;
@@ -63,11 +70,15 @@ export class Reception implements ClientLoginSink {
     this.#context = context;
     this.#owner = owner;
     this.#id = id;
-    this.#address = socket.remoteAddress === undefined ? "" : `${socket.remoteAddress}:${socket.remotePort ?? 0}`;
+    // A peer that is gone already has no address any more.
+    const peer = plainAddress(socket.remoteAddress ?? "");
+    const remote = peer === "" ? "" : formatAddress(peer, socket.remotePort ?? 0);
+    this.#address = context.local ? "unix" : remote;
     // The login needs the transport, and the transport somebody to talk to: nobody, for this one line.
     this.#transport = new Transport(socket, nobody);
-    this.#login = new ClientLogin(this.#transport, context.login, this);
-    this.#transport.attach(this.#login);
+    const { believesProxy } = context;
+    if (believesProxy === null) this.#greet();
+    else this.#transport.attach(new ProxyPreamble(believesProxy(peer), this));
     this.#deadline = context.clock.after(millis(context.loginTimeoutMs), () =>
       this.refused(new ProxyError("login_timeout", "canceling authentication due to timeout")),
     );
@@ -81,6 +92,26 @@ export class Reception implements ClientLoginSink {
     return this.#context.listener;
   }
 
+  #greet(): void {
+    const peer = { address: this.#address, local: this.#context.local };
+    this.#login = new ClientLogin(this.#transport, peer, this.#context.login, this);
+    this.#transport.attach(this.#login);
+  }
+
+  introduced(address: string | null, rest: Buffer): void {
+    if (this.#over) return;
+    if (address !== null) this.#address = address;
+    this.#greet();
+    if (rest.length > 0) this.#transport.deliver(rest, 0, rest.length);
+  }
+
+  notIntroduced(reason: string): void {
+    if (this.#over) return;
+    const gone = this.#address === "";
+    this.#finish(gone ? null : new ProxyError("proxy_header_invalid", `invalid PROXY protocol header: ${reason}`));
+    this.#transport.destroy();
+  }
+
   /** Ends it with an error. */
   refused(error: ProxyError): void {
     if (this.#over) return;
@@ -91,6 +122,9 @@ export class Reception implements ClientLoginSink {
   }
 
   authenticated(facts: ClientFacts, farewell: MessageWriter, rest: Buffer): void {
+    if (facts.replication !== null) {
+      return this.refused(new ProxyError("feature_not_supported", "replication connections are not routed"));
+    }
     this.#transport.write(farewell.finish());
     // Whatever comes early, its end included, is for the client to read.
     this.#transport.pause();
@@ -159,7 +193,7 @@ export class Reception implements ClientLoginSink {
       ...this.#context.client,
     };
     const client = new Client(context, this.#transport, identity, { ...session, lease });
-    const { pid, key } = cancels.issue(client);
+    const { pid, key } = cancels.issue(client, facts.minor);
     this.#owner.receptionDone(this, client, pid);
     const writer = readyWriter(parameters, pid, key);
     this.#transport.write(writer.finish());
@@ -169,7 +203,7 @@ export class Reception implements ClientLoginSink {
 
   #finish(error: ProxyError | null): void {
     this.#over = true;
-    this.#login.stop();
+    this.#login?.stop();
     this.#deadline.cancel();
     this.#welcome?.abandon();
     if (error !== null) {

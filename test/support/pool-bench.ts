@@ -25,6 +25,7 @@ const options: PoolOptions = {
   serverLifetimeMs: 600_000,
   serverConnectTimeoutMs: 5_000,
   serverLoginRetryMs: 1_000,
+  keepAlive: null,
   serverResetQuery: "DISCARD ALL",
 };
 

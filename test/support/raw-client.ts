@@ -35,10 +35,10 @@ export function message(type: string, ...parts: readonly Buffer[]): Buffer {
   return Buffer.concat([Buffer.from(type), int32(body.length + 4), body]);
 }
 
-/** StartupMessage 3.0. */
-export function startup(parameters: Readonly<Record<string, string>>): Buffer {
+/** StartupMessage 3.0, or of another minor version. */
+export function startup(parameters: Readonly<Record<string, string>>, minor = 0): Buffer {
   const pairs = Object.entries(parameters).flatMap(([name, value]) => [cstring(name), cstring(value)]);
-  return message("", int32(196_608), ...pairs, Buffer.alloc(1));
+  return message("", int32(196_608 + minor), ...pairs, Buffer.alloc(1));
 }
 
 /** Messages of a client that is logged in. */

@@ -31,6 +31,7 @@ const unmirrored: Readonly<Record<string, string>> = {
   "test/unit/deploy/example.test.ts": "is about files of deploy/ that are no code",
   "test/unit/config/mistakes.test.ts": "the mistakes that load.ts finds, by subject",
   "test/unit/config/mistakes-clusters.test.ts": "the mistakes that load.ts finds, by subject",
+  "test/unit/config/mistakes-door.test.ts": "the mistakes that load.ts finds, by subject",
   "test/unit/config/mistakes-listeners.test.ts": "the mistakes that load.ts finds, by subject",
 };
 

@@ -49,6 +49,21 @@ describe("an address that cannot be had", () => {
     expect(describeListenError(await listenError("192.0.2.1", 5000), config)).toContain("no such address");
   });
 
+  test("of a Unix-domain socket is named by its path", async () => {
+    const named = configOf(`${rest}\nlisteners: [{ name: x, address: /nowhere, port: 1, route: write }]\n`);
+    const path = "/nowhere/.s.PGSQL.1";
+    const error = await new Promise((resolve) => createServer().once("error", resolve).listen({ path }));
+    expect(describeListenError(error, named)).toBe(
+      `cannot listen on ${path} (listeners[0], "x"): its directory does not exist, or this user may not write there`,
+    );
+    const taken = Object.assign(new Error("taken"), { code: "EADDRINUSE", syscall: "listen", address: path, port: -1 });
+    expect(describeListenError(taken, named)).toContain(
+      "another process listens there already, or the file is no socket",
+    );
+    const chmod = Object.assign(new Error("no"), { code: "EPERM", syscall: "chmod", path });
+    expect(describeListenError(chmod, named)).toBe(`cannot listen on ${path} (listeners[0], "x"): EPERM`);
+  });
+
   test("is not seen in other errors", () => {
     expect(describeListenError(new Error("a bug"), config)).toBeNull();
   });

@@ -94,6 +94,7 @@ describe("a complete file", () => {
   test("yields everything else", () => {
     const { clusters: _clusters, clientTls, auth: login, ...config } = configOf(full);
     const lags = { lagBytesMax: 16_777_216, fallback: "primary" };
+    const door = { unixSocketMode: 0o777, proxyProtocol: null, replication: true };
     expect(config).toEqual({
       listeners: [
         {
@@ -104,8 +105,17 @@ describe("a complete file", () => {
           poolMode: "transaction",
           cluster: "demo",
           ...lags,
+          ...door,
         },
-        { name: "write", address: "0.0.0.0", port: 5000, route: "write", poolMode: "session", cluster: "other" },
+        {
+          name: "write",
+          address: "0.0.0.0",
+          port: 5000,
+          route: "write",
+          poolMode: "session",
+          cluster: "other",
+          ...door,
+        },
         {
           ...{
             name: "read",
@@ -115,7 +125,7 @@ describe("a complete file", () => {
             poolMode: "transaction",
             cluster: "other",
           },
-          ...{ lagBytesMax: 1_073_741_824, fallback: "none" },
+          ...{ lagBytesMax: 1_073_741_824, fallback: "none", ...door, replication: false },
         },
       ],
       pool: {
@@ -136,6 +146,9 @@ describe("a complete file", () => {
         serverLifetimeMs: 7_200_000,
         serverResetQuery: null,
         maxPreparedStatements: 200,
+        ignoreStartupParameters: [],
+        applicationNameAddHost: false,
+        keepAlive: { idleMs: 30_000, intervalMs: null, count: null },
         drainTimeoutMs: 60_000,
       },
       http: { address: "0.0.0.0", port: 7001 },

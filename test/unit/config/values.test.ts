@@ -69,6 +69,8 @@ describe("parseHostPort", () => {
     ["db_1", { host: "db_1", port: 5432 }],
     ["[::1]:6000", { host: "::1", port: 6000 }],
     ["[::1]", { host: "::1", port: 5432 }],
+    ["/run/postgresql", { host: "/run/postgresql", port: 5432 }],
+    ["/run/postgresql:5433", { host: "/run/postgresql", port: 5433 }],
   ])("%s", (written, expected) => {
     expect(parseHostPort(written, 5432)).toEqual(expected);
   });
@@ -88,6 +90,8 @@ describe("parseHostPort", () => {
     "256.1.1.1",
     "-a",
     "a/b",
+    "/run:0",
+    "/run:1:2",
   ])("%s is none", (written) => {
     expect(parseHostPort(written, 5432)).toBeNull();
   });

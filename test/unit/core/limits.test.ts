@@ -36,5 +36,6 @@ describe("the limits", () => {
     expect(limits.STARTUP_PACKET_BYTES_MAX).toBe(10_000);
     expect(limits.MESSAGE_BYTES_MAX).toBe(0x3fffffff - 1);
     expect(limits.AUTH_MESSAGE_BYTES_MAX).toBe(65_535);
+    expect(limits.CANCEL_KEY_BYTES_MAX).toBe(256);
   });
 });

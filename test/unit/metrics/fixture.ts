@@ -48,7 +48,8 @@ export type Route = "auto" | "write" | "read";
 export function listener(route: Route, fallback: "primary" | "none" = "none") {
   const reads = { lagBytesMax: 1000, fallback };
   const options = { name: `${route}1`, address: "127.0.0.1", port: 5000, route, cluster: "main", reads };
-  return { options: { ...options, poolMode: "transaction" as const }, balance: new Balance(reads) };
+  const door = { unixSocketMode: 0o777, proxyProtocol: null, replication: true };
+  return { options: { ...options, ...door, poolMode: "transaction" as const }, balance: new Balance(reads) };
 }
 
 /** A listener of a snapshot with these obstacles, on which something of everything happened. */

@@ -73,10 +73,10 @@ describe("messages that we send", () => {
   });
 
   test("offer the protocol version as PostgreSQL does: as a whole, not its minor half", () => {
-    const bytes = negotiateProtocolVersion(["_pq_.one", "_pq_.two"], new MessageWriter()).finish();
+    const bytes = negotiateProtocolVersion(2, ["_pq_.one", "_pq_.two"], new MessageWriter()).finish();
     expect(bytes.toString("latin1", 0, 1)).toBe("v");
     expect(bytes.readInt32BE(1)).toBe(bytes.length - 1);
-    expect(bytes.readInt32BE(5)).toBe(0x0003_0000);
+    expect(bytes.readInt32BE(5)).toBe(0x0003_0002);
     expect(bytes.readInt32BE(9)).toBe(2);
     expect(bytes.toString("latin1", 13)).toBe("_pq_.one\0_pq_.two\0");
   });

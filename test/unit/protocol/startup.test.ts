@@ -3,10 +3,11 @@
 import { serialize } from "pg-protocol";
 import { describe, expect, test } from "vitest";
 import { ProxyError } from "../../../src/core/errors.ts";
-import { STARTUP_PACKET_BYTES_MAX } from "../../../src/core/limits.ts";
+import { CANCEL_KEY_BYTES_MAX, STARTUP_PACKET_BYTES_MAX } from "../../../src/core/limits.ts";
 import {
   cancelRequest,
   decodeStartup,
+  spokenMinor,
   sslRequest,
   startupMessage,
   startupPacketLength,
@@ -81,10 +82,24 @@ describe("startup packets", () => {
     });
   });
 
+  test.each([
+    [0, 0],
+    [1, 0],
+    [2, 2],
+    [3, 2],
+    [9999, 2],
+    [65_535, 2],
+  ])("of minor version %i are answered in version 3.%i", (asked, spoken) => {
+    expect(spokenMinor(asked)).toBe(spoken);
+  });
+
   test("carry cancel keys of up to 256 bytes, and at least 4", () => {
-    const key = Buffer.alloc(256, 7);
+    const key = Buffer.alloc(CANCEL_KEY_BYTES_MAX, 7);
     expect(decodeStartup(cancelRequest(1, key))).toEqual({ kind: "cancel", pid: 1, key });
-    expect(refusal(() => decodeStartup(cancelRequest(1, Buffer.alloc(3)))).sqlstate).toBe("08P01");
+    for (const length of [3, CANCEL_KEY_BYTES_MAX + 1]) {
+      const error = refusal(() => decodeStartup(cancelRequest(1, Buffer.alloc(length))));
+      expect(error).toMatchObject({ sqlstate: "08P01", message: "invalid length of cancel request packet" });
+    }
     expect(refusal(() => decodeStartup(packet(80_877_102))).sqlstate).toBe("08P01");
   });
 

@@ -3,13 +3,15 @@
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { connect, createServer, type Server, type Socket } from "node:net";
+import { createSecureContext } from "node:tls";
 import { serialize } from "pg-protocol";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { ScramDerivations } from "../../../src/auth/scram.ts";
 import type { ProxyError } from "../../../src/core/errors.ts";
 import { AUTH_MESSAGE_BYTES_MAX, STARTUP_PACKET_BYTES_MAX } from "../../../src/core/limits.ts";
 import { Transport, type TransportSink } from "../../../src/protocol/transport.ts";
-import { type ClientFacts, ClientLogin, type ClientLoginOptions } from "../../../src/proxy/client-login.ts";
+import type { ClientFacts } from "../../../src/proxy/client-facts.ts";
+import { ClientLogin, type ClientLoginOptions, type Peer } from "../../../src/proxy/client-login.ts";
 import { message, startup } from "../../support/raw-client.ts";
 import { waitFor } from "../../support/time.ts";
 
@@ -26,7 +28,9 @@ const until = (what: string, look: () => boolean): Promise<true> =>
 
 const silent: TransportSink = { bytes() {}, drained() {}, ended() {}, closed() {} };
 
-function login(changes: Partial<ClientLoginOptions> = {}): void {
+const elsewhere: Peer = { address: "10.0.0.1:5555", local: false };
+
+function login(changes: Partial<ClientLoginOptions> = {}, from: Peer = elsewhere): void {
   // Its own log: what comes late is not for the next one.
   const log = heard;
   const options: ClientLoginOptions = {
@@ -37,10 +41,11 @@ function login(changes: Partial<ClientLoginOptions> = {}): void {
     random: randomBytes,
     mockKey: Buffer.alloc(32),
     derivations: new ScramDerivations(),
+    startup: { ignored: new Set(), addHost: false, replication: { hint: "elsewhere" } },
     admit: () => null,
     ...changes,
   };
-  const sink = new ClientLogin(transport, options, {
+  const sink = new ClientLogin(transport, from, options, {
     authenticated: (who, _final, bytes) => {
       log.push("authenticated");
       facts = who;
@@ -87,13 +92,46 @@ describe("a client's login", () => {
       await new Promise((resolve) => setImmediate(resolve));
     }
     await settled();
-    expect(facts).toEqual({ user: "app", database: "db", settings: new Map([["DateStyle", "ISO"]]), tls: false });
+    expect(facts).toEqual({
+      user: "app",
+      database: "db",
+      settings: new Map([["DateStyle", "ISO"]]),
+      replication: null,
+      tls: false,
+      minor: 0,
+    });
     expect(rest.length).toBe(0);
     heard = [];
     login();
     peer.write(Buffer.concat([startup({ user: "app" }), early]));
     await settled();
     expect([facts?.database, rest]).toEqual(["app", early]);
+  });
+
+  test.each<[number, Record<string, string>, string]>([
+    [0, {}, ""],
+    [2, {}, ""],
+    [1, {}, "3.0"],
+    [3, {}, "3.2"],
+    [9999, {}, "3.2"],
+    [0, { "_pq_.one": "on" }, "3.0 _pq_.one"],
+    [2, { "_pq_.one": "on", "_pq_.two": "x" }, "3.2 _pq_.one _pq_.two"],
+    [99, { "_pq_.two": "x" }, "3.2 _pq_.two"],
+  ])("of version 3.%i with the options %o is offered %j", async (minor, options, offered) => {
+    login();
+    const answers: Buffer[] = [];
+    peer.on("data", (chunk: Buffer) => answers.push(chunk));
+    peer.write(startup({ user: "app", ...options }, minor));
+    await settled();
+    expect([heard, facts?.settings.size]).toEqual([["authenticated"], 0]);
+    expect(facts?.minor).toBe(minor >= 2 ? 2 : 0);
+    transport.end();
+    await until("everything is there", () => peer.readableEnded);
+    const answer = Buffer.concat(answers);
+    if (offered === "") return expect(answer.length).toBe(0);
+    const names = answer.toString("latin1", 13).split("\0").slice(0, -1);
+    expect([answer.toString("latin1", 0, 1), answer.readInt32BE(9)]).toEqual(["v", names.length]);
+    expect([`${answer.readInt16BE(5)}.${answer.readInt16BE(7)}`, ...names].join(" ")).toBe(offered);
   });
 
   test("takes settings out of options, and lets those that are parameters of their own win, in either order", async () => {
@@ -130,6 +168,24 @@ describe("a client's login", () => {
     peer.write(startup({ user: "app" }));
     await settled();
     expect(heard).toEqual(["authenticated"]);
+  });
+
+  test("over a Unix-domain socket neither offers TLS nor demands it, and a password may come as it is", async () => {
+    const tls = { kind: "on", required: true, context: createSecureContext() } as const;
+    login({ tls, method: "password", allowClearText: false }, { address: "unix", local: true });
+    const answers: Buffer[] = [];
+    peer.on("data", (chunk: Buffer) => answers.push(chunk));
+    peer.write(serialize.requestSsl());
+    await until("an answer", () => answers.length > 0);
+    expect(answers[0]?.toString()).toBe("N");
+    peer.write(Buffer.concat([startup({ user: "app" }), serialize.password("right")]));
+    await settled();
+    expect(heard).toEqual(["authenticated"]);
+    heard = [];
+    login({ tls, method: "trust" });
+    peer.write(startup({ user: "app" }));
+    await settled();
+    expect(heard).toEqual(["refused 28000"]);
   });
 
   test("never reads on in clear behind an SSLRequest", async () => {
