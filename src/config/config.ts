@@ -62,6 +62,8 @@ export interface ClusterConfig {
 
 /** A server is released at the end of each transaction, or of the session. */
 export type PoolMode = "transaction" | "session";
+/** In transaction pooling, what becomes of a statement that leaves something in its session which cannot follow a client. */
+export type OnSessionState = "pin" | "refuse" | "ignore";
 
 interface ListenerCommon {
   readonly name: string;
@@ -69,6 +71,7 @@ interface ListenerCommon {
   /** 0: any free port. */
   readonly port: number;
   readonly poolMode: PoolMode;
+  readonly onSessionState: OnSessionState;
   /** Name of a cluster in `Config.clusters`. */
   readonly cluster: string;
 }
@@ -96,6 +99,7 @@ export interface AuthConfig {
 /** Durations of 0 mean "never" in clientIdleTimeoutMs, serverIdleTimeoutMs and serverLifetimeMs. */
 export interface PoolConfig {
   readonly poolMode: PoolMode;
+  readonly onSessionState: OnSessionState;
   readonly defaultPoolSize: number;
   readonly maxClientConn: number;
   readonly waitQueueMax: number;

@@ -2,7 +2,7 @@
 // default.
 
 import { type Bytes, bytes } from "../core/units.ts";
-import type { ListenerConfig, PoolMode } from "./config.ts";
+import type { ListenerConfig, OnSessionState, PoolMode } from "./config.ts";
 import { keyRemedy, type Report } from "./decode.ts";
 import type { Path } from "./document.ts";
 import type { FileListener } from "./schema.ts";
@@ -11,8 +11,12 @@ import type { FileListener } from "./schema.ts";
 export const LAG_BYTES_DEFAULT: Bytes = bytes(16 * 1024 * 1024);
 
 /** The listeners that there are when the file names none: auto on 6432, write on 5000, read on 5001. */
-export function defaultListeners(cluster: string, poolMode: PoolMode): readonly ListenerConfig[] {
-  const common = { address: "127.0.0.1", poolMode, cluster };
+export function defaultListeners(
+  cluster: string,
+  pool: { readonly poolMode: PoolMode; readonly onSessionState: OnSessionState },
+): readonly ListenerConfig[] {
+  const { poolMode, onSessionState } = pool;
+  const common = { address: "127.0.0.1", poolMode, onSessionState, cluster };
   const reads = { lagBytesMax: LAG_BYTES_DEFAULT, fallback: "primary" } as const;
   return [
     { ...common, name: "auto", port: 6432, route: "auto", ...reads },
@@ -53,6 +57,7 @@ export interface ListenerContext {
   /** Names of all clusters of the file, valid or not. */
   readonly clusters: readonly string[];
   readonly poolMode: PoolMode;
+  readonly onSessionState: OnSessionState;
   readonly report: Report;
 }
 
@@ -85,7 +90,9 @@ export function resolveListener(file: FileListener, path: Path, context: Listene
   }
   if (cluster === null) return null;
   const { name, address, port } = file;
-  const common = { name, address, port, poolMode: file.pool_mode ?? context.poolMode, cluster };
+  const poolMode = file.pool_mode ?? context.poolMode;
+  const onSessionState = file.on_session_state ?? context.onSessionState;
+  const common = { name, address, port, poolMode, onSessionState, cluster };
   if (file.route === "write") return { ...common, route: "write" };
   return {
     ...common,

@@ -156,6 +156,7 @@ function loadListeners(
 ): readonly ListenerConfig[] {
   const written = valueAt(root, ["listeners"]);
   const poolMode = pool?.pool_mode ?? "transaction";
+  const onSessionState = pool?.on_session_state ?? "pin";
   const httpEndpoint: Endpoint[] =
     http?.enabled === true ? [{ address: http.address, port: http.port, label: "http", path: ["http", "port"] }] : [];
   if (written === undefined) {
@@ -167,7 +168,7 @@ function loadListeners(
         "add listeners, each with its cluster",
       );
     }
-    const defaults = defaultListeners(only ?? "", poolMode);
+    const defaults = defaultListeners(only ?? "", { poolMode, onSessionState });
     const endpoints = defaults.map(({ address, port, name }) => ({
       address,
       port,
@@ -201,7 +202,8 @@ function loadListeners(
     decoded.map(({ file, path }) => ({ name: file.name, path })),
     report,
   );
-  const resolved = decoded.map(({ file, path }) => resolveListener(file, path, { clusters, poolMode, report }));
+  const context = { clusters, poolMode, onSessionState, report };
+  const resolved = decoded.map(({ file, path }) => resolveListener(file, path, context));
   return resolved.filter((listener) => listener !== null);
 }
 

@@ -45,6 +45,19 @@ export class SettingsSet {
     return new SettingsSet(new Map(this.#entries).set(key, { name, value }));
   }
 
+  /** This set without one setting; itself where it has none of that name. */
+  without(name: string): SettingsSet {
+    const key = name.toLowerCase();
+    return this.#entries.has(key)
+      ? new SettingsSet(new Map([...this.#entries].filter(([each]) => each !== key)))
+      : this;
+  }
+
+  /** The value of a setting; null where it is not in this set. */
+  get(name: string): string | null {
+    return this.#entries.get(name.toLowerCase())?.value ?? null;
+  }
+
   /** This set, with everything in `other` on top of it. */
   overlaid(other: SettingsSet): SettingsSet {
     if (other.size === 0 || other.equals(this)) return this.size === 0 ? other : this;

@@ -15,7 +15,9 @@ import type { TopologyFeed } from "../discovery/feed.ts";
 import type { PoolOptions } from "../pool/pool.ts";
 import { StatementRegistry } from "../pool/statements.ts";
 import { Balance } from "../routing/balance.ts";
+import { SessionEffects } from "../routing/session-state.ts";
 import type { ReadOptions, Route } from "../routing/target.ts";
+import type { OnSessionState } from "./binding.ts";
 import { CancelKeys } from "./cancel.ts";
 import type { Client } from "./client.ts";
 import type { ClientLoginOptions } from "./client-login.ts";
@@ -31,6 +33,7 @@ export interface ListenerOptions {
   readonly port: number;
   readonly route: Route;
   readonly poolMode: "transaction" | "session";
+  readonly onSessionState: OnSessionState;
   readonly cluster: string;
   readonly reads: ReadOptions;
 }
@@ -73,6 +76,7 @@ export class DataPlane implements ReceptionOwner {
   readonly #cancels: CancelKeys;
   readonly #derivations = new ScramDerivations();
   readonly #statements = new StatementRegistry();
+  readonly #effects = new SessionEffects();
   readonly #mockKey = randomBytes(32);
   readonly #sweeper: Timer;
   #options: DataPlaneOptions;
@@ -95,6 +99,7 @@ export class DataPlane implements ReceptionOwner {
   /** Opens the listeners. Rejects with Node's error, all closed again, when one cannot be opened. */
   async start(): Promise<void> {
     try {
+      await this.#effects.load();
       for (const options of this.#options.listeners) await this.#listen(options);
     } catch (error) {
       for (const { listener } of this.#listeners.values()) listener.close();
@@ -228,6 +233,8 @@ export class DataPlane implements ReceptionOwner {
         clientIdleTimeoutMs: settings.clientIdleTimeoutMs,
       },
       poolMode: options.poolMode,
+      effects: this.#effects,
+      onSessionState: options.onSessionState,
       statements: this.#statements,
       maxPreparedStatements: settings.maxPreparedStatements,
     };
@@ -280,6 +287,7 @@ const sameListener = (a: ListenerOptions, b: ListenerOptions): boolean =>
   a.port === b.port &&
   a.route === b.route &&
   a.poolMode === b.poolMode &&
+  a.onSessionState === b.onSessionState &&
   a.cluster === b.cluster &&
   a.reads.lagBytesMax === b.reads.lagBytesMax &&
   a.reads.fallback === b.reads.fallback;

@@ -3,19 +3,20 @@
 // follows too, because drivers parse it in one transaction and bind it in the next.
 
 import { ProxyError } from "../core/errors.ts";
-import { STATEMENT_BYTES_MAX } from "../core/limits.ts";
 import type { Server } from "../pool/server.ts";
 import { SERVER_NAME_PREFIX, Statement, type StatementRegistry } from "../pool/statements.ts";
 import { Frontend, HEADER_BYTES, TransactionStatus } from "../protocol/constants.ts";
 import { FAKE_CLOSE_COMPLETE, FAKE_PARSE_COMPLETE, type Outcome } from "../protocol/exchange.ts";
-import { HEAD, PASS, type Verdict, WHOLE } from "../protocol/framer.ts";
+import { HEAD, PASS, type Verdict } from "../protocol/framer.ts";
 import { errorResponse } from "../protocol/messages.ts";
 import { MalformedBody } from "../protocol/reader.ts";
 import { MessageWriter } from "../protocol/writer.ts";
 import { deallocates, dropsAll } from "../routing/intent.ts";
+import type { Effects } from "../routing/session-effects.ts";
 import type { Binding } from "./binding.ts";
 import { outcomeOf, Pending } from "./pending.ts";
 import { type Operation, StatementNames } from "./statement-names.ts";
+import { stringEnd, textVerdict } from "./statement-text.ts";
 
 const STATEMENT = "S".charCodeAt(0);
 /** Stands for the definition of an unnamed statement that is too long to keep: it is good on its own server only. */
@@ -26,6 +27,12 @@ export class StatementMapper {
   readonly #serverMax: number;
   readonly #binding: Binding;
   readonly #names: StatementNames;
+  readonly #run: (server: Server, effects: Effects | null) => void;
+  /** What the statement does to its session whose Parse is sent next. */
+  parsing: Effects | null = null;
+  /** The same of those that were parsed, and whether there are any. */
+  readonly #effects = new WeakMap<Statement, Effects>();
+  #effectful = false;
   /** Something is on its way that takes all statements away: what is behind it must not be sent before it is answered. */
   #barrier: "up" | "behind the Sync" | null = null;
   /** Counts Syncs and simple queries. */
@@ -34,8 +41,17 @@ export class StatementMapper {
   readonly #pendingNamed = new Pending();
   readonly #pendingUnnamed = new Pending();
 
-  /** `serverMax`: statements that a server keeps (setting `max_prepared_statements`). `binding` keeps the client with its server. */
-  constructor(registry: StatementRegistry, serverMax: number, binding: Binding) {
+  /**
+   * `serverMax`: statements that a server keeps (setting `max_prepared_statements`). `binding` keeps the client with its server.
+   * `run` hears of each Bind what its statement does to the session.
+   */
+  constructor(
+    registry: StatementRegistry,
+    serverMax: number,
+    binding: Binding,
+    run: (server: Server, effects: Effects | null) => void,
+  ) {
+    this.#run = run;
     this.#registry = registry;
     this.#serverMax = serverMax;
     this.#binding = binding;
@@ -65,12 +81,11 @@ export class StatementMapper {
   verdict(type: number, length: number): Verdict {
     switch (type) {
       case Frontend.Parse:
-        return length <= STATEMENT_BYTES_MAX ? WHOLE : HEAD;
+      case Frontend.Query:
+        return textVerdict(length);
       case Frontend.Bind:
       case Frontend.Describe:
       case Frontend.Close:
-        return HEAD;
-      case Frontend.Query:
         return HEAD;
       default:
         return PASS;
@@ -161,7 +176,7 @@ export class StatementMapper {
   /** True when the message can be sent as it came. */
   #parseUnnamed(server: Server, definition: Buffer): boolean {
     const { statements, exchange } = server;
-    const statement = new Statement("", definition);
+    const statement = this.#noted(new Statement("", definition));
     const name = deallocates(statement.text);
     const deallocated = name !== null && this.#names.get(name) !== null;
     // What is deallocated on the server is made for this moment: the client's own may serve others.
@@ -178,6 +193,16 @@ export class StatementMapper {
     statements.remove(victim);
     server.send(new Statement("", Buffer.from(`DEALLOCATE ${victim.serverName}\0\0\0`, "latin1")).parseMessage());
     return false;
+  }
+
+  /** Notes what was said of the statement that is being parsed. */
+  #noted(statement: Statement): Statement {
+    const effects = this.parsing;
+    this.parsing = null;
+    if (effects === null) return statement;
+    this.#effectful = true;
+    this.#effects.set(statement, effects);
+    return statement;
   }
 
   /** An outcome that settles these operations; `lost` runs where they came to nothing. */
@@ -199,7 +224,7 @@ export class StatementMapper {
       server.send(new Statement(taken.serverName, definition).parseMessage());
       return;
     }
-    const statement = this.#registry.hold(definition);
+    const statement = this.#noted(this.#registry.hold(definition));
     const operations = [this.#names.begin(name, statement)];
     const known = statements.has(statement);
     // Behind a batch that is not answered yet nobody knows whether the transaction will have failed by then.
@@ -279,7 +304,10 @@ export class StatementMapper {
   #bind(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
     const portalEnd = stringEnd(buffer, start + HEADER_BYTES, end);
     const nameEnd = stringEnd(buffer, portalEnd + 1, end);
-    const renamed = this.#resolve(server, buffer.toString("latin1", portalEnd + 1, nameEnd));
+    const name = buffer.toString("latin1", portalEnd + 1, nameEnd);
+    const renamed = this.#resolve(server, name);
+    const statement = this.#effectful ? this.#names.get(name) : null;
+    this.#run(server, statement === null ? null : (this.#effects.get(statement) ?? null));
     server.exchange.request(Frontend.Bind);
     if (renamed === null) return start;
     server.send(renamedFront(buffer, start, portalEnd + 1, nameEnd, length, renamed));
@@ -299,6 +327,8 @@ export class StatementMapper {
     const name = statementName(length, buffer, start, end);
     const statement = name === null ? null : this.#names.get(name);
     if (name === null || (name !== "" && statement === null)) {
+      // A cursor, or a statement that was too long to be ours.
+      this.#binding.doubt(name === null ? "with_hold_cursor" : "large_prepared_statement");
       server.exchange.request(Frontend.Close);
       return start;
     }
@@ -311,13 +341,6 @@ export class StatementMapper {
     server.exchange.account(FAKE_CLOSE_COMPLETE, this.#pendingNamed.watch(this.#batch, closed));
     return end;
   }
-}
-
-/** Position of the zero byte that ends the string at `from`. */
-function stringEnd(buffer: Buffer, from: number, end: number): number {
-  const at = buffer.indexOf(0, from);
-  if (at < 0 || at >= end) throw new MalformedBody("a name that does not end, or is too long");
-  return at;
 }
 
 /** The statement that a Describe or Close names; null where it names a portal. */

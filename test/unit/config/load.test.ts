@@ -20,7 +20,7 @@ clusters:
     static: { hosts: ["10.0.0.1:5433", "[::1]", db] }
 listeners:
   - { name: auto, port: 6432, route: auto, cluster: demo }
-  - { name: write, address: 0.0.0.0, port: 5000, route: write, pool_mode: session, cluster: other }
+  - { name: write, address: 0.0.0.0, port: 5000, route: write, pool_mode: session, on_session_state: refuse, cluster: other }
   - { name: read, port: 5001, route: read, lag_bytes_max: 1GB, fallback: none, cluster: other }
 auth: { type: md5, file: userlist.txt }
 client_tls: { mode: require, cert_file: one.crt, key_file: one.key }
@@ -98,10 +98,19 @@ describe("a complete file", () => {
           port: 6432,
           route: "auto",
           poolMode: "transaction",
+          onSessionState: "pin",
           cluster: "demo",
           ...lags,
         },
-        { name: "write", address: "0.0.0.0", port: 5000, route: "write", poolMode: "session", cluster: "other" },
+        {
+          name: "write",
+          address: "0.0.0.0",
+          port: 5000,
+          route: "write",
+          poolMode: "session",
+          onSessionState: "refuse",
+          cluster: "other",
+        },
         {
           ...{
             name: "read",
@@ -109,6 +118,7 @@ describe("a complete file", () => {
             port: 5001,
             route: "read",
             poolMode: "transaction",
+            onSessionState: "pin",
             cluster: "other",
           },
           ...{ lagBytesMax: 1_073_741_824, fallback: "none" },
@@ -116,6 +126,7 @@ describe("a complete file", () => {
       ],
       pool: {
         poolMode: "transaction",
+        onSessionState: "pin",
         defaultPoolSize: 5,
         maxClientConn: 1000,
         waitQueueMax: 200,
