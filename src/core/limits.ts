@@ -39,3 +39,5 @@ export const STATEMENT_BYTES_MAX = 65_536;
 export const GRAMMAR_TEXT_BYTES_MAX = 4_096;
 /** Texts whose effects on a session are remembered; the least recently used goes first. */
 export const EFFECTS_CACHE_ENTRIES_MAX = 1_000;
+/** Settings of the user's own that a server is asked for by name after one text; a text that names more keeps its client there. */
+export const SETTINGS_ASKED_MAX = 100;

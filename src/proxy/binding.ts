@@ -7,7 +7,7 @@ import type { Effects, Pin, PinCause } from "../routing/session-effects.ts";
 export type OnSessionState = "pin" | "refuse" | "ignore";
 
 /** Of what no server can be asked. */
-const unaskable: readonly PinCause[] = ["load", "session_authorization"];
+const unaskable: readonly PinCause[] = ["load", "session_authorization", "hidden_setting"];
 
 export class Binding {
   readonly #policy: OnSessionState;
@@ -50,6 +50,7 @@ export class Binding {
       for (const { cause } of pins) this.#count(cause, "ignored");
       return;
     }
+    if (pins.some(({ cause }) => cause === "hidden_setting")) this.bind("hidden_setting");
     // What binds already is asked for when it may have ended; and what says so when it is done needs no question.
     const created = pins.some(({ cause }) => !this.#causes.has(cause) && !unaskable.includes(cause));
     if (created || opaque || undoes.some((cause) => this.#causes.has(cause))) this.#doubtful = true;

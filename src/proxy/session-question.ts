@@ -1,7 +1,7 @@
 // What a server is asked between two transactions: which settings its session has, and, where something suggests it, what is left in
 // it that cannot follow a client (https://www.postgresql.org/docs/current/views.html). One statement, one row, one round trip.
 
-import { decodeSettings, SETTINGS_QUESTION, type SettingsSet } from "../pool/settings.ts";
+import { decodeSettings, type SettingsSet, settingsQuestion } from "../pool/settings.ts";
 import { SERVER_NAME_PREFIX } from "../pool/statements.ts";
 import { type PinCause, pinCauses } from "../routing/session-effects.ts";
 
@@ -32,17 +32,12 @@ const ownStatements = `pg_catalog.pg_prepared_statements
 const when = ([cause, place]: readonly [PinCause, string]): string =>
   `CASE WHEN EXISTS (SELECT 1 FROM ${place}) THEN '${cause}' END`;
 
-const pinsQuestion = (shares: boolean): string => {
+/** The SQL. `custom`: settings of the user's own that may be there. `shares`: named statements are ours, but for those too long. */
+export function sessionQuestion(custom: Iterable<string>, pins: boolean, shares: boolean): string {
+  const settings = settingsQuestion(custom);
+  if (!pins) return settings;
   const asked = shares ? [...places, ["large_prepared_statement", ownStatements] as const] : places;
-  return `SELECT (${SETTINGS_QUESTION}), pg_catalog.concat_ws(' ', ${asked.map(when).join(", ")})`;
-};
-const withShared = pinsQuestion(true);
-const withoutShared = pinsQuestion(false);
-
-/** The SQL. `shares`: named statements are ours, but for those that were too long. */
-export function sessionQuestion(pins: boolean, shares: boolean): string {
-  if (!pins) return SETTINGS_QUESTION;
-  return shares ? withShared : withoutShared;
+  return `SELECT (${settings}), pg_catalog.concat_ws(' ', ${asked.map(when).join(", ")})`;
 }
 
 /** Reads the answer's row; null when it is none. */

@@ -50,6 +50,8 @@ export class Session implements SessionListener {
   #authorization: string | undefined;
   /** Settings may have been made that nobody reported. */
   #touched = false;
+  /** Settings of the user's own that were named meanwhile: no server lists them. */
+  readonly #named = new Set<string>();
   /** Texts that were run since nothing was owed, and of a lone one the settings that it makes once it has succeeded. */
   #runs = 0;
   #making: Effects | null = null;
@@ -129,14 +131,14 @@ export class Session implements SessionListener {
   observe(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): Buffer | null {
     if (!this.#moves) return null;
     const { name, text } = statementText(type, buffer, start, end);
-    const effects = isComplete(length, start, end) ? this.#effects.of(text) : unknownEffects;
+    const effects = isComplete(length, start, end) ? this.#effects.of(text) : unknownEffects(text);
     const refused = effects === null ? null : this.#binding.refusable(effects);
     if (refused !== null) return this.#refusals.inPlaceOf(refused, name);
     if (type === Frontend.Query) this.#run(server, effects);
     else if (this.mapper !== null) this.mapper.parsing = effects;
     else {
       this.#run(server, effects);
-      if (effects !== null && name !== "") this.#lasting = unknownEffects;
+      if (effects !== null && name !== "") this.#lasting = unknownEffects(text);
     }
     return null;
   }
@@ -148,7 +150,8 @@ export class Session implements SessionListener {
     const does = effects ?? this.#lasting;
     if (does === null) return;
     this.#binding.runs(does);
-    const { settings } = does;
+    const { settings, customNames } = does;
+    for (const name of customNames) this.#named.add(name);
     if (settings === null) return this.#doubtSettings();
     if (settings.every(({ name, value }) => value !== null && isReported(server, name))) return;
     const sure = settings.every(
@@ -197,6 +200,7 @@ export class Session implements SessionListener {
 
   commandDone(tag: string): void {
     if (tag === "DISCARD ALL" || tag === "DEALLOCATE ALL") this.mapper?.clear();
+    if (tag === "DISCARD ALL") this.#binding.binds("hidden_setting", false);
     if (tag === "LOAD") this.#binding.bind("load");
     if (tag === "SET" || tag === "RESET") this.#tags += 1;
   }
@@ -228,9 +232,10 @@ export class Session implements SessionListener {
     if (this.#told.get(name) !== value) this.#told = new Map(this.#told).set(name, value);
   }
 
-  /** What to ask the server. */
-  get question(): string {
-    return sessionQuestion(this.#binding.doubtful, this.mapper !== null);
+  /** What to ask this server. */
+  questionFor(server: Server): string {
+    const custom = new Set([...this.#named, ...server.settings.customNames]);
+    return sessionQuestion(custom, this.#binding.doubtful, this.mapper !== null);
   }
 
   /** The settings that a server has after this client's transaction, as it answered; null when the answer cannot be read. */
@@ -238,6 +243,7 @@ export class Session implements SessionListener {
     const answer = decodeSessionAnswer(row, this.#binding.doubtful);
     if (answer === null) return null;
     this.#touched = false;
+    this.#named.clear();
     this.#settings = this.#startup.overlaid(answer.settings);
     if (answer.pins !== null) this.#binding.settle(answer.pins);
     return answer.settings;

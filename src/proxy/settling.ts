@@ -51,7 +51,7 @@ export function settle(
 ): void {
   const deadline = clock.after(millis(RESET_TIMEOUT_MS), () => server.close(untold));
   server.run(
-    session.question,
+    session.questionFor(server),
     () => clock.now(),
     (result) => {
       deadline.cancel();

@@ -2,6 +2,7 @@
 // another server, and what takes such things away. Read from PostgreSQL's grammar; what happens inside of functions is not in it.
 // The chapters: https://www.postgresql.org/docs/current/sql-commands.html (SET, LISTEN, PREPARE, DECLARE, DISCARD, …).
 
+import { SETTINGS_ASKED_MAX } from "../core/limits.ts";
 import type { Statement } from "./grammar.ts";
 import { everything, type Fields, fields, isTrue, list, literal, nameParts, nodeOf, text } from "./syntax-tree.ts";
 
@@ -14,6 +15,7 @@ export const pinCauses = [
   "sql_prepare",
   "load",
   "session_authorization",
+  "hidden_setting",
   "large_prepared_statement",
 ] as const;
 export type PinCause = (typeof pinCauses)[number];
@@ -35,6 +37,8 @@ export interface SettingChange {
 export interface Effects {
   /** In order, where these are all that it can do to settings; null: only the server can tell. */
   readonly settings: readonly SettingChange[] | null;
+  /** Settings of the user's own (`app.tenant`) that it may make, in lower case. */
+  readonly customNames: readonly string[];
   /** How many of its statements end with the command tag SET or RESET. */
   readonly settingTags: number;
   /** It begins or ends transactions in its middle: an error does not undo all of it. */
@@ -47,14 +51,14 @@ export interface Effects {
 }
 
 /** Of a text that cannot be read. */
-export const unknownEffects: Effects = {
-  settings: null,
-  settingTags: 0,
-  transactional: false,
-  pins: [],
-  undoes: pinCauses,
-  opaque: true,
-};
+export function unknownEffects(sql: string): Effects {
+  const found = new Collected();
+  found.anything(sql);
+  return { ...found.effects, undoes: pinCauses };
+}
+
+/** What looks like the name of a setting of the user's own. */
+const dotted = /\b[a-z_]\w*\.[a-z_]\w*\b/gi;
 
 class Collected {
   settings: SettingChange[] | null = [];
@@ -63,12 +67,41 @@ class Collected {
   readonly pins: Pin[] = [];
   readonly undoes = new Set<PinCause>();
   opaque = false;
+  readonly #custom = new Set<string>();
+
+  get effects(): Effects {
+    const { settings, settingTags, transactional, pins, opaque } = this;
+    return {
+      settings,
+      customNames: [...this.#custom],
+      settingTags,
+      transactional,
+      pins,
+      undoes: [...this.undoes],
+      opaque,
+    };
+  }
+
+  /** Nobody knows what `sql` does, but for the words in it. */
+  anything(sql: string): void {
+    this.opaque = true;
+    this.settings = null;
+    for (const [name] of sql.matchAll(dotted)) this.names(name);
+  }
+
+  /** It may make this setting. */
+  names(name: string): void {
+    if (!name.includes(".")) return;
+    if (this.#custom.size < SETTINGS_ASKED_MAX) this.#custom.add(name.toLowerCase());
+    else this.pin("hidden_setting", "more settings than can be asked for");
+  }
 
   pin(cause: PinCause, object: string): void {
     this.pins.push({ cause, object });
   }
 
   set(name: string, value: string | null): void {
+    this.names(name);
     this.settings?.push({ name, value });
   }
 
@@ -82,9 +115,7 @@ class Collected {
 export function effectsOf(statements: readonly Statement[]): Effects | null {
   const found = new Collected();
   for (const statement of statements) collect(statement, found);
-  if (!found.any) return null;
-  const { settings, settingTags, transactional, pins, opaque } = found;
-  return { settings, settingTags, transactional, pins, undoes: [...found.undoes], opaque };
+  return found.any ? found.effects : null;
 }
 
 function collect(statement: Statement, found: Collected): void {
@@ -119,9 +150,7 @@ function collect(statement: Statement, found: Collected): void {
       return collectDiscard(text(node["target"]), found);
     case "DoStmt":
     case "CallStmt":
-      found.opaque = true;
-      found.settings = null;
-      return;
+      return found.anything(stringsIn(node));
     case "ExplainStmt":
       return executes(node) ? collect(node["query"], found) : undefined;
     default:
@@ -168,8 +197,9 @@ function collectSet(node: Fields, found: Collected): void {
   else {
     const args = list(node["args"]);
     const value = args.length === 1 ? literal(args[0]) : null;
-    if (kind === "VAR_SET_VALUE" && value !== null) found.set(name, value);
-    else found.settings = null;
+    if (kind === "VAR_SET_VALUE" && value !== null) return found.set(name, value);
+    found.settings = null;
+    found.names(name);
   }
 }
 
@@ -221,7 +251,21 @@ function collectCall(node: Fields, found: Collected): void {
     const keys = args.map((arg) => literal(arg) ?? "…").join(", ");
     found.pin("advisory_lock", `session advisory lock (${keys})`);
   } else if (unlocks.test(name)) found.undoes.add("advisory_lock");
-  else if (name === "set_config" && !isLocalCall(args)) found.settings = null;
+  else if (name === "set_config" && !isLocalCall(args)) collectSetConfig(args, found);
+}
+
+function collectSetConfig(args: readonly unknown[], found: Collected): void {
+  found.settings = null;
+  const name = literal(args[0]);
+  if (name === null) found.pin("hidden_setting", "a setting whose name is not written out");
+  else found.names(name);
+}
+
+/** All strings in a tree, one after the other. */
+function stringsIn(root: Fields): string {
+  const strings: string[] = [];
+  for (const [, { sval }] of everything(root)) if (typeof sval === "string") strings.push(sval);
+  return strings.join(" ");
 }
 
 /** set_config() whose last argument says that it ends with the transaction. */

@@ -46,7 +46,7 @@ export class SessionEffects {
       return known;
     }
     const statements = this.#grammar.statements(sql);
-    if (statements === null) return unknownEffects;
+    if (statements === null) return unknownEffects(sql);
     const effects = effectsOf(statements);
     for (const oldest of this.#known.keys()) {
       if (this.#known.size < EFFECTS_CACHE_ENTRIES_MAX) break;

@@ -2,8 +2,8 @@
 // test/integration/pins.test.ts.
 
 import { beforeAll, describe, expect, test } from "vitest";
-import { EFFECTS_CACHE_ENTRIES_MAX, GRAMMAR_TEXT_BYTES_MAX } from "../../../src/core/limits.ts";
-import { unknownEffects } from "../../../src/routing/session-effects.ts";
+import { EFFECTS_CACHE_ENTRIES_MAX, GRAMMAR_TEXT_BYTES_MAX, SETTINGS_ASKED_MAX } from "../../../src/core/limits.ts";
+import { pinCauses, unknownEffects } from "../../../src/routing/session-effects.ts";
 import { mayTouchSession, SessionEffects } from "../../../src/routing/session-state.ts";
 
 const effects = new SessionEffects();
@@ -51,6 +51,7 @@ describe("what pins", () => {
     ["SELECT 1; -- and\n\tLISTEN news", 'listen: LISTEN on channel "news"'],
     ["PREPARE p (int) AS SELECT $1", 'sql_prepare: prepared statement "p"'],
     ["LOAD 'auto_explain'", 'load: loaded library "auto_explain"'],
+    ["SELECT set_config($1, 'x', false)", "hidden_setting: a setting whose name is not written out"],
     ["SET SESSION AUTHORIZATION joe", "session_authorization: another session authorization"],
   ])("%s", (sql, pin) => {
     expect(pins(sql)).toEqual([pin]);
@@ -97,7 +98,7 @@ describe("what may end a pin", () => {
     ["DISCARD PLANS", []],
     ["SELECT pg_advisory_unlock(1)", ["advisory_lock"]],
     ["SELECT pg_advisory_unlock_all()", ["advisory_lock"]],
-    ["DISCARD ALL", [...unknownEffects.undoes]],
+    ["DISCARD ALL", [...pinCauses]],
   ])("%s", (sql, causes) => {
     expect(undoes(sql)).toEqual(causes);
   });
@@ -155,20 +156,41 @@ describe("settings", () => {
   });
 });
 
+describe("settings of the user's own", () => {
+  const names = (sql: string) => effects.of(sql)?.customNames;
+
+  test("are named, because no server lists them", () => {
+    expect(names("SET App.Tenant = 1; RESET other.one; SET jit = off")).toEqual(["app.tenant", "other.one"]);
+    expect(names("SELECT set_config('app.tenant', $1, false)")).toEqual(["app.tenant"]);
+    expect(names("DO $$ BEGIN PERFORM set_config('app.tenant', 'x', false); END $$")).toEqual(["app.tenant"]);
+    expect(names("CALL f('app.tenant')")).toEqual(["app.tenant"]);
+  });
+
+  test("are no more than SETTINGS_ASKED_MAX in one text, or keep their client with its server", () => {
+    const named = (count: number) =>
+      `CALL f('${Array.from({ length: count }, (_, index) => `a.b${index}`).join(" ")}')`;
+    expect(pins(named(SETTINGS_ASKED_MAX))).toEqual([]);
+    expect(pins(named(SETTINGS_ASKED_MAX + 1))).toEqual(["hidden_setting: more settings than can be asked for"]);
+  });
+});
+
 describe("a text that cannot be read", () => {
   test("counts as one that may do anything", () => {
-    expect(effects.of("SET nonsense")).toBe(unknownEffects);
-    expect(effects.of("LISTEN 'news'; SELEC")).toBe(unknownEffects);
+    for (const sql of ["SET nonsense", "LISTEN 'news'; SELEC app.a", "SET a.b"]) {
+      expect(effects.of(sql)).toEqual(unknownEffects(sql));
+      expect(effects.of(sql)).toMatchObject({ settings: null, opaque: true, undoes: pinCauses });
+    }
+    expect(effects.of("SELEC; SET App.a, 'b.c' d.e")?.customNames).toEqual(["app.a", "b.c", "d.e"]);
   });
 
   test("is one of more than GRAMMAR_TEXT_BYTES_MAX", () => {
     const padded = (length: number) => `SET jit = off;${" ".repeat(length)}`.slice(0, length);
-    expect(effects.of(padded(GRAMMAR_TEXT_BYTES_MAX))).not.toBe(unknownEffects);
-    expect(effects.of(padded(GRAMMAR_TEXT_BYTES_MAX + 1))).toBe(unknownEffects);
+    expect(effects.of(padded(GRAMMAR_TEXT_BYTES_MAX))?.opaque).toBe(false);
+    expect(effects.of(padded(GRAMMAR_TEXT_BYTES_MAX + 1))?.opaque).toBe(true);
   });
 
   test("is any before the parser is there", () => {
-    expect(new SessionEffects().of("LISTEN news")).toBe(unknownEffects);
+    expect(new SessionEffects().of("LISTEN news")?.opaque).toBe(true);
     expect(new SessionEffects().of("SELECT 1")).toBeNull();
   });
 });
