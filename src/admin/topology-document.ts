@@ -71,6 +71,8 @@ const listenerSchema = z.object({
     active: z.number(),
     failed: z.number(),
   }),
+  /** How many of them keep their server between transactions, by cause. */
+  pinned: z.record(z.string(), z.number()),
 });
 
 /** What /topology answers. */
@@ -128,7 +130,8 @@ function memberDocument({ apiUrl, lagBytes, waiting, serves, notServing, ...memb
 
 function listenerDocument(listener: ListenerSnapshot): ListenerDocument {
   const { name, address, port, route, poolMode, cluster, obstacles, clients } = listener;
+  const pinned = Object.fromEntries(listener.pinned.map(({ cause, count }) => [cause, count]));
   const { closed: _, ...states } = clients;
   const obstacle = route === "read" ? obstacles.read : obstacles.write;
-  return { name, address, port, route, pool_mode: poolMode, cluster, obstacle, clients: states };
+  return { name, address, port, route, pool_mode: poolMode, cluster, obstacle, clients: states, pinned };
 }

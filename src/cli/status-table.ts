@@ -150,7 +150,12 @@ function listenersBlock(listeners: readonly ListenerDocument[], several: boolean
   const obstacles = listeners
     .filter(({ obstacle }) => obstacle !== null)
     .map(({ name, obstacle }) => `${name} is not ready: ${obstacle}`);
-  return [`Clients: ${connected} of at most ${maxClients}`, table(head, numbers, rows), ...obstacles].join("\n");
+  const pinned = listeners
+    .map(({ name, pinned }) => ({ name, causes: Object.entries(pinned).map(([cause, count]) => `${count} ${cause}`) }))
+    .filter(({ causes }) => causes.length > 0)
+    .map(({ name, causes }) => `${name} has clients that keep their server: ${causes.join(", ")}`);
+  const first = `Clients: ${connected} of at most ${maxClients}`;
+  return [first, table(head, numbers, rows), ...pinned, ...obstacles].join("\n");
 }
 
 /** The whole picture. */

@@ -62,6 +62,9 @@ export interface ClusterConfig {
   readonly serverTls: ServerTlsOptions;
 }
 
+/** In transaction pooling, what becomes of a statement that leaves something in its session which cannot follow a client. */
+export type OnSessionState = "pin" | "refuse" | "ignore";
+
 interface ListenerCommon {
   readonly name: string;
   /** Or the directory of a Unix-domain socket. */
@@ -75,6 +78,7 @@ interface ListenerCommon {
   /** Whether replication connections are passed on. */
   readonly replication: boolean;
   readonly poolMode: PoolMode;
+  readonly onSessionState: OnSessionState;
   /** Name of a cluster in `Config.clusters`. */
   readonly cluster: string;
 }
@@ -102,6 +106,7 @@ export interface AuthConfig {
 /** Durations of 0 mean "never" wherever the schema lets them be 0. */
 export interface PoolConfig {
   readonly poolMode: PoolMode;
+  readonly onSessionState: OnSessionState;
   readonly defaultPoolSize: number;
   readonly maxClientConn: number;
   readonly waitQueueMax: number;

@@ -142,7 +142,7 @@ function compose(url: ParsedUrl, hosts: readonly HostPort[]): LoadedConfig {
     ok: true,
     config: {
       clusters: new Map([[CLUSTER_NAME, cluster]]),
-      listeners: defaultListeners(CLUSTER_NAME, pool.poolMode),
+      listeners: defaultListeners(CLUSTER_NAME, pool),
       auth: { type: "scram-sha-256", users: new Map([[url.user, secret]]), allowClearText: false },
       clientTls: { mode: "disable", cert: null, key: null },
       pool,

@@ -5,7 +5,7 @@ import { formatAddress, isSocketDirectory, socketPath } from "../core/addresses.
 import { SOCKET_PATH_BYTES_MAX } from "../core/limits.ts";
 import type { PoolMode } from "../core/pool-mode.ts";
 import { type Bytes, bytes } from "../core/units.ts";
-import type { ListenerConfig } from "./config.ts";
+import type { ListenerConfig, OnSessionState } from "./config.ts";
 import { keyRemedy, type Report } from "./decode.ts";
 import type { Path } from "./document.ts";
 import type { FileListener } from "./schema.ts";
@@ -17,8 +17,19 @@ export const LAG_BYTES_DEFAULT: Bytes = bytes(16 * 1024 * 1024);
 const SOCKET_MODE_DEFAULT = 0o777;
 
 /** The listeners that there are when the file names none: auto on 6432, write on 5000, read on 5001. */
-export function defaultListeners(cluster: string, poolMode: PoolMode): readonly ListenerConfig[] {
-  const common = { address: "127.0.0.1", unixSocketMode: SOCKET_MODE_DEFAULT, proxyProtocol: null, poolMode, cluster };
+export function defaultListeners(
+  cluster: string,
+  pool: { readonly poolMode: PoolMode; readonly onSessionState: OnSessionState },
+): readonly ListenerConfig[] {
+  const { poolMode, onSessionState } = pool;
+  const common = {
+    address: "127.0.0.1",
+    unixSocketMode: SOCKET_MODE_DEFAULT,
+    proxyProtocol: null,
+    poolMode,
+    onSessionState,
+    cluster,
+  };
   const reads = { lagBytesMax: LAG_BYTES_DEFAULT, fallback: "primary" } as const;
   return [
     { ...common, name: "auto", port: 6432, route: "auto", replication: true, ...reads },
@@ -61,6 +72,7 @@ export interface ListenerContext {
   /** Names of all clusters of the file, valid or not. */
   readonly clusters: readonly string[];
   readonly poolMode: PoolMode;
+  readonly onSessionState: OnSessionState;
   readonly report: Report;
 }
 
@@ -132,6 +144,7 @@ export function resolveListener(file: FileListener, path: Path, context: Listene
     proxyProtocol: file.proxy_protocol === "off" ? null : { from: file.proxy_protocol_from ?? null },
     replication: file.route !== "read" && file.replication !== "refuse",
     poolMode: file.pool_mode ?? context.poolMode,
+    onSessionState: file.on_session_state ?? context.onSessionState,
     cluster,
   };
   if (file.route === "write") return { ...common, route: "write" };

@@ -164,6 +164,7 @@ function loadListeners(
 ): readonly ListenerConfig[] {
   const written = valueAt(root, ["listeners"]);
   const poolMode = pool?.pool_mode ?? "transaction";
+  const onSessionState = pool?.on_session_state ?? "pin";
   const httpEndpoint: Endpoint[] =
     http?.enabled === true ? [{ address: http.address, port: http.port, label: "http", path: ["http", "port"] }] : [];
   if (written === undefined) {
@@ -175,7 +176,7 @@ function loadListeners(
         "add listeners, each with its cluster",
       );
     }
-    const defaults = defaultListeners(only ?? "", poolMode);
+    const defaults = defaultListeners(only ?? "", { poolMode, onSessionState });
     const endpoints = defaults.map(({ address, port, name }) => ({
       address,
       port,
@@ -209,7 +210,8 @@ function loadListeners(
     decoded.map(({ file, path }) => ({ name: file.name, path })),
     report,
   );
-  const resolved = decoded.map(({ file, path }) => resolveListener(file, path, { clusters, poolMode, report }));
+  const context = { clusters, poolMode, onSessionState, report };
+  const resolved = decoded.map(({ file, path }) => resolveListener(file, path, context));
   return resolved.filter((listener) => listener !== null);
 }
 

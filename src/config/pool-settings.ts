@@ -8,6 +8,7 @@ import { type FilePool, poolSchema } from "./schema.ts";
 export function resolvePool(file: FilePool): PoolConfig {
   return {
     poolMode: file.pool_mode,
+    onSessionState: file.on_session_state,
     defaultPoolSize: file.default_pool_size,
     maxClientConn: file.max_client_conn,
     waitQueueMax: file.wait_queue_max ?? file.max_client_conn,

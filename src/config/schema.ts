@@ -22,6 +22,7 @@ import {
 const flag = z.boolean();
 const count = z.int().min(1).max(1_000_000);
 const poolMode = z.enum(["transaction", "session", "statement"]);
+const onSessionState = z.enum(["pin", "refuse", "ignore"]);
 
 const certFile = text.optional().describe("file with our certificate, PEM, followed by its intermediates");
 const keyFile = text.optional().describe("file with the private key of cert_file, PEM");
@@ -108,6 +109,7 @@ export const listenerSchema = z.strictObject({
   unix_socket_mode: fileMode.optional().describe('permissions of a Unix-domain socket, in octal (default "0777")'),
   route: z.enum(["auto", "write", "read"]).describe("write: the leader; read: replicas; auto: each statement decides"),
   pool_mode: poolMode.optional().describe("when a server is released; pool.pool_mode when omitted"),
+  on_session_state: onSessionState.optional().describe("as pool.on_session_state, for this listener"),
   cluster: text.optional().describe("name of the cluster; may be omitted where there is one"),
   lag_bytes_max: size
     .optional()
@@ -154,6 +156,11 @@ export const poolSchema = z.strictObject({
   pool_mode: poolMode
     .default("transaction")
     .describe("when a server is released: at the end of each transaction, of the session, or of each statement"),
+  on_session_state: onSessionState
+    .default("pin")
+    .describe(
+      "in transaction pooling, what becomes of LISTEN, temporary tables and the like: pin keeps the client with its server, refuse fails the statement, ignore lets it be",
+    ),
   default_pool_size: count.default(20).describe("servers per member, database and user"),
   max_client_conn: count.default(100).describe("clients at once; one more is refused with 53300"),
   wait_queue_max: count

@@ -27,6 +27,7 @@ export const errorTable = {
   password_failed: row("28P01", "FATAL", false),
   feature_not_supported: row("0A000", "FATAL", false),
   invalid_parameter: row("22023", "FATAL", false),
+  session_state_refused: row("0A000", "ERROR", false),
   query_canceled: row("57014", "ERROR", true),
   query_timeout: row("57014", "FATAL", false),
   transaction_timeout: row("25P04", "FATAL", true),

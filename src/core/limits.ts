@@ -47,3 +47,9 @@ export const GROUPS_MAX = 1_000;
 export const HEAD_BYTES = 1_024;
 /** A Parse that is longer cannot be kept for other servers: its client stays with its server. */
 export const STATEMENT_BYTES_MAX = 65_536;
+/** A text that is longer is not read by PostgreSQL's grammar: a few kilobytes can already take it tens of milliseconds. */
+export const GRAMMAR_TEXT_BYTES_MAX = 4_096;
+/** Texts whose effects on a session are remembered; the least recently used goes first. */
+export const EFFECTS_CACHE_ENTRIES_MAX = 1_000;
+/** Settings of the user's own that a server is asked for by name after one text; a text that names more keeps its client there. */
+export const SETTINGS_ASKED_MAX = 100;

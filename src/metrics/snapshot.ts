@@ -104,6 +104,12 @@ export interface PoolSnapshot {
 const clientStates = ["login", "idle", "waiting", "settling", "active", "failed", "closed"] as const;
 export type ClientCounts = Readonly<Record<(typeof clientStates)[number], number>>;
 
+/** Session state that cannot follow a client, by kind. */
+export interface CauseCount {
+  readonly cause: string;
+  readonly count: number;
+}
+
 /** What happened on a listener since it was opened. */
 export interface TrafficSnapshot {
   readonly accepted: number;
@@ -116,7 +122,9 @@ export interface TrafficSnapshot {
   readonly failedTransactions: number;
   readonly cancels: number;
   readonly errors: readonly { readonly code: ErrorCode; readonly sqlstate: string; readonly count: number }[];
-  readonly pins: readonly { readonly cause: string; readonly count: number }[];
+  readonly pins: readonly CauseCount[];
+  readonly stateRefused: readonly CauseCount[];
+  readonly stateIgnored: readonly CauseCount[];
 }
 
 export interface ListenerSnapshot {
@@ -128,6 +136,8 @@ export interface ListenerSnapshot {
   readonly cluster: string;
   readonly obstacles: Obstacles;
   readonly clients: ClientCounts;
+  /** Clients that keep their server now, by cause; one can have several. */
+  readonly pinned: readonly CauseCount[];
   readonly traffic: TrafficSnapshot;
 }
 
@@ -245,7 +255,12 @@ function listenerSnapshots(dataPlane: DataPlane, listeners: readonly ActiveListe
     counts.set(listener, known);
     return known;
   };
-  for (const { identity, state } of dataPlane.clients) countsOf(identity.listener)[state] += 1;
+  const pinned = new Map<string, Map<string, number>>();
+  for (const { identity, state, session } of dataPlane.clients) {
+    countsOf(identity.listener)[state] += 1;
+    const causes = pinned.get(identity.listener) ?? new Map<string, number>();
+    for (const cause of session.pins) pinned.set(identity.listener, causes.set(cause, (causes.get(cause) ?? 0) + 1));
+  }
   for (const { listener } of dataPlane.receptions) countsOf(listener).login += 1;
   const shown: ListenerSnapshot[] = [];
   for (const active of listeners) {
@@ -261,6 +276,7 @@ function listenerSnapshots(dataPlane: DataPlane, listeners: readonly ActiveListe
       cluster,
       obstacles: obstaclesOf(topology, active),
       clients: countsOf(name),
+      pinned: causeCounts(pinned.get(name) ?? new Map()),
       traffic: trafficSnapshot(active.traffic),
     });
   }
@@ -268,6 +284,9 @@ function listenerSnapshots(dataPlane: DataPlane, listeners: readonly ActiveListe
 }
 
 const noClients = () => ({ login: 0, idle: 0, waiting: 0, settling: 0, active: 0, failed: 0, closed: 0 });
+
+const causeCounts = (counts: ReadonlyMap<string, number>): readonly CauseCount[] =>
+  [...counts].map(([cause, count]) => ({ cause, count }));
 
 function trafficSnapshot(traffic: Traffic): TrafficSnapshot {
   return {
@@ -281,6 +300,8 @@ function trafficSnapshot(traffic: Traffic): TrafficSnapshot {
     failedTransactions: traffic.failedTransactions,
     cancels: traffic.cancels,
     errors: [...traffic.errors].map(([code, count]) => ({ code, sqlstate: errorTable[code].sqlstate, count })),
-    pins: [...traffic.pins].map(([cause, count]) => ({ cause, count })),
+    pins: causeCounts(traffic.sessionState.pinned),
+    stateRefused: causeCounts(traffic.sessionState.refused),
+    stateIgnored: causeCounts(traffic.sessionState.ignored),
   };
 }

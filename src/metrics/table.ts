@@ -1,7 +1,14 @@
 // Every metric of our own: one row each, with its name, its help for the person who reads a dashboard, its labels and how it is read
 // from a snapshot. Labels hold only what is bounded: names from the configuration and from Patroni, and words from our own lists.
 
-import type { ClusterSnapshot, ListenerSnapshot, MemberSnapshot, ServerTotals, Snapshot } from "./snapshot.ts";
+import type {
+  CauseCount,
+  ClusterSnapshot,
+  ListenerSnapshot,
+  MemberSnapshot,
+  ServerTotals,
+  Snapshot,
+} from "./snapshot.ts";
 
 type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
 
@@ -193,6 +200,16 @@ const clientRows: readonly MetricRow[] = [
         Object.entries(states).map(([state, count]): Sample => [{ cluster, listener, state }, count]),
       ),
   },
+  {
+    name: "pgsteer_pinned_clients",
+    kind: "gauge",
+    help: "Clients that keep their server between transactions now, by cause; one can have several causes.",
+    labels: ["cluster", "listener", "cause"],
+    read: ({ listeners }) =>
+      listeners.flatMap(({ name: listener, cluster, pinned }) =>
+        pinned.map(({ cause, count }): Sample => [{ cluster, listener, cause }, count]),
+      ),
+  },
   ofTraffic("pgsteer_client_connections_total", "Connections from clients that were accepted.", [], ({ accepted }) =>
     known(accepted),
   ),
@@ -238,9 +255,25 @@ const clientRows: readonly MetricRow[] = [
     "pgsteer_pins_total",
     "Clients that had to keep their server between transactions, by cause.",
     ["cause"],
-    ({ pins }) => pins.map(({ cause, count }): Sample => [{ cause }, count]),
+    ({ pins }) => byCause(pins),
+  ),
+  ofTraffic(
+    "pgsteer_session_state_refused_total",
+    "Statements that were refused because of what they would leave in their session (on_session_state: refuse), by cause.",
+    ["cause"],
+    ({ stateRefused }) => byCause(stateRefused),
+  ),
+  ofTraffic(
+    "pgsteer_session_state_ignored_total",
+    "Statements that may have left in a server's session what its next client meets (on_session_state: ignore), by cause.",
+    ["cause"],
+    ({ stateIgnored }) => byCause(stateIgnored),
   ),
 ];
+
+/** One sample per cause. */
+const byCause = (counts: readonly CauseCount[]): readonly Sample[] =>
+  counts.map(({ cause, count }): Sample => [{ cause }, count]);
 
 /** Pools of several databases and users, as one sample per set of labels. */
 function perPurpose(samples: readonly Sample[]): readonly Sample[] {

@@ -4,7 +4,7 @@
 export const droppingTags: ReadonlySet<string> = new Set(["DISCARD ALL", "DEALLOCATE ALL"]);
 
 /** Command tags that tell of a change to the session. */
-export const tellingTags: ReadonlySet<string> = new Set([...droppingTags, "SET", "RESET", "LISTEN", "PREPARE", "LOAD"]);
+export const tellingTags: ReadonlySet<string> = new Set([...droppingTags, "SET", "RESET", "LOAD"]);
 
 /** Length words of their messages. */
 export const tellingLengths: ReadonlySet<number> = new Set([...tellingTags].map((tag) => 4 + tag.length + 1));

@@ -7,10 +7,10 @@ import type { LossCause } from "./loss.ts";
 export interface SessionListener {
   /** The server changed a reported parameter. Returns whether the client is told. */
   parameterChanged(name: string, value: string): boolean;
-  /** A command was executed whose tag tells that it may have changed the session: SET, LISTEN, DISCARD ALL, … */
+  /** A command was executed whose tag tells of a change to the session: SET, LOAD, DISCARD ALL, … */
   commandDone(tag: string): void;
-  /** A statement was refused because its plan no longer fits (0A000). */
-  planRefused(): void;
+  /** The server refused something of the client's. Returns what the client is told instead; null for the server's own words. */
+  failed(fields: ErrorFields): Buffer | null;
   /** A request of our own changed one. Returns whether the client is told. */
   parameterRestored(name: string, value: string): boolean;
 }

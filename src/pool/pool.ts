@@ -14,8 +14,9 @@ import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import type { Transport } from "../protocol/transport.ts";
+import type { Endpoint, LoginFacts } from "./login-facts.ts";
 import { isShutdown, type LossCause, memberIsGoing } from "./loss.ts";
-import { type Endpoint, type LoginFacts, Server, type ServerOwner } from "./server.ts";
+import { Server, type ServerOwner } from "./server.ts";
 import { type LoginFailure, ServerLogin } from "./server-login.ts";
 import { WaitQueue } from "./wait-queue.ts";
 

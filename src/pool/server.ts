@@ -23,19 +23,12 @@ import { CancelsInFlight } from "./cancels-in-flight.ts";
 import { droppingTags, tellingLengths, tellingTags } from "./command-tags.ts";
 import { fakeAnswer } from "./fake-answers.ts";
 import type { ServerHolder } from "./holder.ts";
+import type { Endpoint, LoginFacts } from "./login-facts.ts";
 import { type LossCause, lossFields } from "./loss.ts";
 import { followsClient, SettingsSet } from "./settings.ts";
 import { ServerStatements } from "./statements.ts";
 
 const DUPLICATE_STATEMENT = "42P05";
-/** "cached plan must not change result type", among others. */
-const FEATURE_NOT_SUPPORTED = "0A000";
-/** Where a server connection leads. */
-export interface Endpoint {
-  readonly member: string;
-  readonly host: string;
-  readonly port: number;
-}
 
 /** Who owns the server: its pool. */
 export interface ServerOwner {
@@ -51,17 +44,14 @@ export type OwnResult =
 type State =
   | { readonly kind: "idle"; readonly since: Millis }
   | { readonly kind: "active"; readonly holder: ServerHolder }
-  | { readonly kind: "tested"; readonly done: (result: OwnResult) => void; readonly now: () => Millis }
+  /** `holder`: whose server it is meanwhile, and who hears what comes unasked. */
+  | {
+      readonly kind: "tested";
+      readonly done: (result: OwnResult) => void;
+      readonly now: () => Millis;
+      readonly holder: ServerHolder | null;
+    }
   | { readonly kind: "closed" };
-
-/** What login learnt. */
-export interface LoginFacts {
-  readonly endpoint: Endpoint;
-  readonly parameters: Map<string, string>;
-  readonly pid: number;
-  readonly key: Buffer;
-  readonly loggedInAt: Millis;
-}
 
 export class Server implements FrameSink, TransportSink {
   readonly endpoint: Endpoint;
@@ -185,12 +175,15 @@ export class Server implements FrameSink, TransportSink {
     return given;
   }
 
-  /** active or idle → tested: runs `sql` for ourselves. When `done` is called the server is idle again, or closed. */
-  run(sql: string, now: () => Millis, done: (result: OwnResult) => void): void {
+  /**
+   * active or idle → tested: runs `sql` for ourselves. When `done` is called the server is idle again, or closed. Notifications
+   * that come meanwhile are for `holder`.
+   */
+  run(sql: string, now: () => Millis, done: (result: OwnResult) => void, holder: ServerHolder | null = null): void {
     assert(this.#state.kind === "idle" || this.#state.kind === "active", `run while ${this.#state.kind}`);
     assert(this.exchange.empty, "run with replies owed");
     this.#ownRow = null;
-    this.#state = { kind: "tested", done, now };
+    this.#state = { kind: "tested", done, now, holder };
     this.#ownQuery();
     this.#transport.write(query(sql));
   }
@@ -291,6 +284,9 @@ export class Server implements FrameSink, TransportSink {
       this.#violation(`unexpected message type 0x${type.toString(16)}`);
       return STOP;
     }
+    if (this.#state.kind === "tested" && type === Backend.NotificationResponse) {
+      return this.#state.holder === null ? DROP : PASS;
+    }
     if (verdict === SWALLOW || state === "tested") {
       const wanted = type === Backend.DataRow && this.#ownRow === null && length <= WHOLE_BACKEND_MESSAGE_BYTES_MAX;
       return wanted ? WHOLE : DROP;
@@ -305,7 +301,8 @@ export class Server implements FrameSink, TransportSink {
   }
 
   pass(buffer: Buffer, start: number, end: number): void {
-    if (this.#state.kind === "active") this.#state.holder.reply(buffer, start, end);
+    const { kind } = this.#state;
+    if (kind === "active" || kind === "tested") this.#state.holder?.reply(buffer, start, end);
   }
 
   whole(type: number, buffer: Buffer, start: number, end: number): void {
@@ -364,8 +361,8 @@ export class Server implements FrameSink, TransportSink {
     if (verdict === UNEXPECTED) return this.#violation("unexpected ErrorResponse");
     if (verdict === SWALLOW) this.#ownError = fields;
     if (verdict === SWALLOW || this.#state.kind !== "active") return;
-    if (fields.sqlstate === FEATURE_NOT_SUPPORTED) this.#state.holder.session.planRefused();
-    if (replacement !== null) this.#state.holder.reply(replacement, 0, replacement.length);
+    const instead = this.#state.holder.session.failed(fields) ?? replacement;
+    if (instead !== null) this.#state.holder.reply(instead, 0, instead.length);
     else this.#state.holder.reply(buffer, start, end);
   }
 

@@ -45,6 +45,19 @@ export class SettingsSet {
     return new SettingsSet(new Map(this.#entries).set(key, { name, value }));
   }
 
+  /** This set without one setting; itself where it has none of that name. */
+  without(name: string): SettingsSet {
+    const key = name.toLowerCase();
+    return this.#entries.has(key)
+      ? new SettingsSet(new Map([...this.#entries].filter(([each]) => each !== key)))
+      : this;
+  }
+
+  /** The value of a setting; null where it is not in this set. */
+  get(name: string): string | null {
+    return this.#entries.get(name.toLowerCase())?.value ?? null;
+  }
+
   /** This set, with everything in `other` on top of it. */
   overlaid(other: SettingsSet): SettingsSet {
     if (other.size === 0 || other.equals(this)) return this.size === 0 ? other : this;
@@ -57,6 +70,11 @@ export class SettingsSet {
 
   equals(other: SettingsSet): boolean {
     return this === other || this.key === other.key;
+  }
+
+  /** Names of the user's own settings in it, in lower case. */
+  get customNames(): readonly string[] {
+    return [...this.#entries.keys()].filter(isCustom);
   }
 
   get size(): number {
@@ -93,10 +111,20 @@ function quoteName(name: string): string {
     .join(".");
 }
 
-/** Asks a session which settings were made in it: one JSON object, names to values. */
-export const SETTINGS_QUESTION = `SELECT coalesce(pg_catalog.json_object_agg(name, setting), '{}')::text FROM (
+/** Whether a setting is of the user's own making: no server lists those, they can only be asked for by name. */
+export const isCustom = (name: string): boolean => name.includes(".");
+
+/** Asks a session which settings were made in it: one JSON object, names to values. `custom`: the user's own that it may have. */
+export function settingsQuestion(custom: Iterable<string>): string {
+  const names = [...custom].map((name) => `(${quoteText(name)})`);
+  const own = `UNION ALL SELECT name, pg_catalog.current_setting(name, true) FROM (VALUES ${names.join(",")}) own (name)
+    WHERE pg_catalog.current_setting(name, true) IS NOT NULL AND NOT EXISTS (
+      SELECT 1 FROM pg_catalog.pg_settings known WHERE pg_catalog.lower(known.name) = own.name)`;
+  return `SELECT coalesce(pg_catalog.json_object_agg(name, setting), '{}')::text FROM (
   SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' AND name !~ '^transaction_'
-  UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none') s`;
+  UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none'
+  ${names.length === 0 ? "" : own}) s`;
+}
 
 /** Reads the answer; null when it is not one. */
 export function decodeSettings(answer: string | null | undefined): SettingsSet | null {

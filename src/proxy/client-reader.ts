@@ -135,9 +135,15 @@ export class ClientReader implements FrameSink {
   /** To the server, as the server must see it. */
   #send(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): void {
     this.#session.flight.add(buffer, start, end);
+    if (type === Frontend.Query || type === Frontend.Parse) {
+      const instead = this.#session.observe(server, type, length, buffer, start, end);
+      if (instead !== null) return this.#forward(server, type, instead.length - 1, instead, 0, instead.length);
+    }
+    this.#forward(server, type, length, buffer, start, end);
+  }
+
+  #forward(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): void {
     let from = start;
-    if (type === Frontend.Query || type === Frontend.Parse)
-      this.#session.observe(buffer.toString("latin1", start + HEADER_BYTES, end));
     const { mapper } = this.#session;
     if (mapper === null) server.exchange.request(type);
     else from = mapper.send(server, type, length, buffer, start, end);

@@ -16,7 +16,7 @@ import { MessageWriter } from "../protocol/writer.ts";
 import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
 import { abandon, Departure } from "./client-departure.ts";
-import { settingsLost, settingsNotRestored, transactionRefused, waitCanceled, waitedTooLong } from "./client-errors.ts";
+import { settingsNotRestored, transactionRefused, waitCanceled, waitedTooLong } from "./client-errors.ts";
 import { carryOut, type LossHost } from "./client-loss.ts";
 import { ClientReader, type ReaderHost } from "./client-reader.ts";
 import {
@@ -149,8 +149,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     if (this.#state.kind !== "active" || this.#state.server.exchange.stalled) this.leave("client said goodbye");
   }
 
-  // Seeking a server
-
   seek(target: Target): Server | null {
     this.target = target;
     this.waitingSince = this.#context.clock.now();
@@ -249,14 +247,14 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     const owed = !state.server.exchange.empty;
     this.#times?.answered(status !== TransactionStatus.Idle, owed);
     if (owed) return this.#departure.ended ? this.#leaveIfDone() : undefined;
-    this.session.flight.clear();
+    this.session.answered(state.server);
     this.#replied = false;
     this.#resends = 0;
     if (status === TransactionStatus.Idle) {
       this.#context.traffic.transactions += 1;
-      const leaves = !this.session.keepsServer && this.#reader.intake.atBoundary;
-      if (leaves && this.session.unsettled) return this.#settle(state.server);
-      if (leaves) {
+      const { atBoundary } = this.#reader.intake;
+      if (atBoundary && this.session.unsettled) return this.#settle(state.server);
+      if (atBoundary && !this.session.keepsServer) {
         this.#transport.flush();
         this.#state = idle;
         this.#giveBack(state.server);
@@ -267,28 +265,33 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     if (this.#departure.ended) this.#leaveIfDone();
   }
 
-  /** active → waiting, until the server has told which settings it has now; then → idle. */
+  /** active → settling, until the server has told what is in its session now; then → idle, or active again where that binds. */
   #settle(server: Server): void {
     const pool = this.#takePool();
     this.#transport.flush();
     this.#transport.pause();
     this.#state = { kind: "settling" };
-    settle(this.#context.clock, server, pool, this.session, (ok) => {
-      if (!ok) this.end(settingsLost());
-      if (this.#state.kind !== "settling") return;
-      this.#becomeIdle();
-      this.#advance();
+    settle(this.#context.clock, server, this.session, this, (error) => {
+      const here = this.#state.kind === "settling";
+      const stays = here && error === null && this.session.keepsServer;
+      if (!stays) pool.release(server, this.session.remains);
+      if (error !== null) return this.end(error);
+      if (here) this.#becomeIdle(stays ? { server, pool } : null);
+      if (here) this.#advance();
     });
   }
 
-  #becomeIdle(): void {
+  /** any → idle; at once active again with the server that it keeps. */
+  #becomeIdle(kept: { readonly server: Server; readonly pool: Pool } | null = null): void {
     this.#state = idle;
     this.#times?.rested();
+    this.pool = kept?.pool ?? this.pool;
+    if (kept !== null) this.#take(kept.server);
     if (this.#draining !== null) this.end(this.#draining);
   }
 
   #giveBack(server: Server): void {
-    this.#takePool().release(server, this.session.keepsServer ? "session" : "transaction");
+    this.#takePool().release(server, this.session.remains);
   }
 
   #takePool(): Pool {
@@ -308,8 +311,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     this.#context.traffic.countError(error.code);
     this.standIn(new FailedTransaction(error, false, false, this.session.mapper));
   }
-
-  // The server is gone
 
   lost(cause: LossCause): void {
     const state = this.#state;
@@ -351,8 +352,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     this.#transport.say(writer.finish());
     if (over) this.#becomeIdle();
   }
-
-  // The end
 
   /** Leaves once it is between transactions; at once where it already is. `error` is its last word. */
   drain(error: ProxyError): void {

@@ -20,7 +20,9 @@ import type { TopologyFeed } from "../discovery/feed.ts";
 import type { PoolOptions } from "../pool/pool.ts";
 import { StatementRegistry } from "../pool/statements.ts";
 import { Balance } from "../routing/balance.ts";
+import { SessionEffects } from "../routing/session-state.ts";
 import type { ReadOptions, Route } from "../routing/target.ts";
+import type { OnSessionState } from "./binding.ts";
 import { CancelKeys } from "./cancel.ts";
 import type { Client } from "./client.ts";
 import type { StartupRules } from "./client-facts.ts";
@@ -44,6 +46,7 @@ export interface ListenerOptions {
   readonly replication: boolean;
   readonly route: Route;
   readonly poolMode: PoolMode;
+  readonly onSessionState: OnSessionState;
   readonly cluster: string;
   readonly reads: ReadOptions;
 }
@@ -94,6 +97,7 @@ export class DataPlane implements ReceptionOwner {
   readonly #cancels: CancelKeys;
   readonly #derivations = new ScramDerivations();
   readonly #statements = new StatementRegistry();
+  readonly #effects = new SessionEffects();
   readonly #mockKey = randomBytes(32);
   readonly #sweeper: Timer;
   readonly #strangers: Seldom;
@@ -121,6 +125,7 @@ export class DataPlane implements ReceptionOwner {
   /** Opens the listeners. Rejects with Node's error, all closed again, when one cannot be opened. */
   async start(): Promise<void> {
     try {
+      await this.#effects.load();
       for (const options of this.#options.listeners) await this.#listen(options);
     } catch (error) {
       for (const { listener } of this.#listeners.values()) listener.close();
@@ -267,6 +272,8 @@ export class DataPlane implements ReceptionOwner {
         timeouts: settings.clientTimeouts,
       },
       poolMode: options.poolMode,
+      effects: this.#effects,
+      onSessionState: options.onSessionState,
       statements: this.#statements,
       maxPreparedStatements: settings.maxPreparedStatements,
     };

@@ -14,14 +14,16 @@ import { Transport, type TransportSink } from "../protocol/transport.ts";
 import type { MessageWriter } from "../protocol/writer.ts";
 import type { Balance } from "../routing/balance.ts";
 import { sessionTarget } from "../routing/intent.ts";
+import type { SessionEffects } from "../routing/session-state.ts";
 import type { Route } from "../routing/target.ts";
+import type { OnSessionState } from "./binding.ts";
 import type { CancelKeys } from "./cancel.ts";
 import { Client } from "./client.ts";
 import type { ClientFacts } from "./client-facts.ts";
 import { ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
 import type { ClientContext, ClientOwner, ClientSession, Lease } from "./client-session.ts";
 import { type PreambleSink, ProxyPreamble } from "./proxy-preamble.ts";
-import { Session } from "./session.ts";
+import { Session, type SessionOptions } from "./session.ts";
 import type { Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
 import { Welcome } from "./welcome.ts";
@@ -45,6 +47,8 @@ export interface ReceptionContext {
   readonly statements: StatementRegistry;
   readonly maxPreparedStatements: number;
   readonly poolMode: PoolMode;
+  readonly effects: SessionEffects;
+  readonly onSessionState: OnSessionState;
   readonly client: Pick<ClientContext, "queryWaitTimeoutMs" | "timeouts">;
 }
 
@@ -144,9 +148,9 @@ export class Reception implements ClientLoginSink, PreambleSink {
   }
 
   #session(facts: ClientFacts): Session {
-    const { poolMode, statements, maxPreparedStatements, traffic } = this.#context;
-    const countPin = (cause: string): void => traffic.countPin(cause);
-    return new Session(SettingsSet.of(facts.settings), { poolMode, statements, maxPreparedStatements, countPin });
+    const { traffic } = this.#context;
+    const count: SessionOptions["count"] = (cause, outcome) => traffic.countSessionState(cause, outcome);
+    return new Session(SettingsSet.of(facts.settings), { ...this.#context, count });
   }
 
   cancelRequested(pid: number, key: Buffer): void {

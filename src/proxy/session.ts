@@ -3,23 +3,35 @@
 
 import type { PoolMode } from "../core/pool-mode.ts";
 import type { SessionListener } from "../pool/holder.ts";
+import { isPlainSetting } from "../pool/plain-settings.ts";
 import type { Server } from "../pool/server.ts";
-import { decodeSettings, followsClient, type SettingsSet } from "../pool/settings.ts";
+import { followsClient, type SettingsSet } from "../pool/settings.ts";
 import type { StatementRegistry } from "../pool/statements.ts";
-import { Frontend } from "../protocol/constants.ts";
-import { HEAD, PASS, type Verdict } from "../protocol/framer.ts";
-import { bindingTags, bindsSession, callsSetConfig, setsLocally } from "../routing/session-state.ts";
-import { Binding } from "./binding.ts";
+import { Frontend, TransactionStatus } from "../protocol/constants.ts";
+import { PASS, type Verdict } from "../protocol/framer.ts";
+import type { ErrorFields } from "../protocol/messages.ts";
+import { type Effects, type PinCause, unknownEffects } from "../routing/session-effects.ts";
+import type { SessionEffects } from "../routing/session-state.ts";
+import { Binding, type OnSessionState } from "./binding.ts";
 import { Flight } from "./flight.ts";
+import { Refusals } from "./refusals.ts";
+import { decodeSessionAnswer, sessionQuestion } from "./session-question.ts";
 import { StatementMapper } from "./statement-mapper.ts";
+import { isComplete, statementText, textVerdict } from "./statement-text.ts";
 
 export interface SessionOptions {
   readonly poolMode: PoolMode;
   /** All clients' prepared statements, and how many of them a server keeps; 0: they do not follow clients. */
   readonly statements: StatementRegistry;
   readonly maxPreparedStatements: number;
-  readonly countPin: (cause: string) => void;
+  /** What texts do to a session. */
+  readonly effects: SessionEffects;
+  readonly onSessionState: OnSessionState;
+  /** Hears what a client leaves in its session: that it pins, is refused, or is passed over. */
+  readonly count: (cause: PinCause, outcome: "pinned" | "refused" | "ignored") => void;
 }
+
+const FEATURE_NOT_SUPPORTED = "0A000";
 
 export class Session implements SessionListener {
   /** What is on its way to the server, or being answered. */
@@ -29,28 +41,50 @@ export class Session implements SessionListener {
   /** No transaction of more than one statement is allowed. */
   readonly statementMode: boolean;
   readonly #moves: boolean;
+  readonly #effects: SessionEffects;
   readonly #binding: Binding;
+  readonly #refusals: Refusals;
   /** What the startup packet asked for: RESET goes back to it. */
   readonly #startup: SettingsSet;
   #settings: SettingsSet;
   /** Reported parameters as the client was last told. */
   #told: ReadonlyMap<string, string> = new Map();
+  /** Whom it logged in as. */
+  #authorization: string | undefined;
   /** Settings may have been made that nobody reported. */
   #touched = false;
+  /** Settings of the user's own that were named meanwhile: no server lists them. */
+  readonly #named = new Set<string>();
+  /** Texts that were run since nothing was owed, and of a lone one the settings that it makes once it has succeeded. */
+  #runs = 0;
+  #making: Effects | null = null;
+  #tags = 0;
+  #failed = false;
+  /** Without a mapper: what the client's named statements do, all together, each time that it runs anything. */
+  #lasting: Effects | null = null;
 
   constructor(startup: SettingsSet, options: SessionOptions) {
+    const { count, effects, maxPreparedStatements, onSessionState, poolMode, statements } = options;
     this.#startup = startup;
     this.#settings = startup;
-    this.#binding = new Binding(options.countPin);
-    this.statementMode = options.poolMode === "statement";
-    this.#moves = options.poolMode !== "session";
-    const maps = this.#moves && options.maxPreparedStatements > 0;
-    this.mapper = maps ? new StatementMapper(options.statements, options.maxPreparedStatements, this.#binding) : null;
+    this.#effects = effects;
+    this.#binding = new Binding(onSessionState, count);
+    this.#refusals = new Refusals(({ cause }) => count(cause, "refused"));
+    this.statementMode = poolMode === "statement";
+    this.#moves = poolMode !== "session";
+    const maps = this.#moves && maxPreparedStatements > 0;
+    const run = (server: Server, effects: Effects | null): void => this.#run(server, effects);
+    this.mapper = maps ? new StatementMapper(statements, maxPreparedStatements, this.#binding, run) : null;
   }
 
   /** What a server must have in force before it works for this client. */
   get settings(): SettingsSet {
     return this.#settings;
+  }
+
+  /** Why it stays with its server between transactions; nothing where it does not, or where it does so by its mode. */
+  get pins(): ReadonlySet<PinCause> {
+    return this.#binding.causes;
   }
 
   /**
@@ -76,16 +110,21 @@ export class Session implements SessionListener {
     return !this.#moves || this.#binding.bound;
   }
 
-  /** Before the server may go to another client, the settings that it has must be learnt. */
+  /** Before the server may go to another client, or is the client's own, its session must be looked at. */
   get unsettled(): boolean {
-    return this.#touched && !this.keepsServer;
+    return this.#moves && (this.#binding.doubtful || (this.#touched && !this.#binding.bound));
+  }
+
+  /** What the client leaves behind with its server: nothing that another client would meet, or a session to be reset. */
+  get remains(): "transaction" | "session" {
+    return this.#moves && !this.#binding.suspect && !this.#touched ? "transaction" : "session";
   }
 
   /** How a message of this type has to be read. */
   verdict(type: number, length: number): Verdict {
     if (!this.#moves) return PASS;
     if (this.mapper !== null) return this.mapper.verdict(type, length);
-    return type === Frontend.Query || type === Frontend.Parse ? HEAD : PASS;
+    return type === Frontend.Query || type === Frontend.Parse ? textVerdict(length) : PASS;
   }
 
   /** Whether the client's next message has to wait until something is answered. */
@@ -96,36 +135,104 @@ export class Session implements SessionListener {
   /** What the login told the client. */
   welcomed(parameters: ReadonlyMap<string, string>): void {
     this.#told = parameters;
+    this.#authorization = parameters.get("session_authorization");
   }
 
-  /** Looks at a text that is on its way to the server. */
-  observe(sql: string): void {
-    if (!this.#moves) return;
-    if (callsSetConfig(sql)) this.#touched = true;
-    const cause = bindsSession(sql);
-    if (cause !== null) this.#binding.bind(cause);
+  /**
+   * Looks at a Query or Parse, or its beginning, on its way to `server`. Returns what the server gets in its place where it is
+   * refused; null otherwise.
+   */
+  observe(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): Buffer | null {
+    if (!this.#moves) return null;
+    const { name, text } = statementText(type, buffer, start, end);
+    const effects = isComplete(length, start, end) ? this.#effects.of(text) : unknownEffects(text);
+    const refused = effects === null ? null : this.#binding.refusable(effects);
+    if (refused !== null) return this.#refusals.inPlaceOf(refused, name);
+    if (type === Frontend.Query) this.#run(server, effects);
+    else if (this.mapper !== null) this.mapper.parsing = effects;
+    else {
+      this.#run(server, effects);
+      if (effects !== null && name !== "") this.#lasting = unknownEffects(text);
+    }
+    return null;
+  }
+
+  /** A text with these effects is being run. */
+  #run(server: Server, effects: Effects | null): void {
+    this.#runs += 1;
+    if (this.#making !== null) this.#doubtSettings();
+    const does = effects ?? this.#lasting;
+    if (does === null) return;
+    this.#binding.runs(does);
+    const { settings, customNames } = does;
+    for (const name of customNames) this.#named.add(name);
+    if (settings === null) return this.#doubtSettings();
+    if (settings.every(({ name, value }) => value !== null && isReported(server, name))) return;
+    const sure = settings.every(
+      ({ name, value }) => value === null || isPlainSetting(name) || isReported(server, name),
+    );
+    const alone = this.#runs === 1 && server.status === TransactionStatus.Idle && !does.transactional;
+    if (sure && alone) this.#making = does;
+    else this.#doubtSettings();
+  }
+
+  #doubtSettings(): void {
+    this.#touched = true;
+    this.#making = null;
+  }
+
+  /** Nothing is owed any more; `server` stands as its ReadyForQuery said. */
+  answered(server: Server): void {
+    this.flight.clear();
+    this.#refusals.clear();
+    const making = this.#making;
+    if (making !== null && !this.#failed) {
+      // Fewer are those of a text that was not run.
+      if (server.status !== TransactionStatus.Idle || (this.#tags > 0 && this.#tags !== making.settingTags))
+        this.#touched = true;
+      else if (this.#tags > 0) this.#make(server, making);
+    }
+    this.#making = null;
+    this.#runs = 0;
+    this.#tags = 0;
+    this.#failed = false;
+  }
+
+  /** What was SET, word for word, is what client and server have now. */
+  #make(server: Server, { settings }: Effects): void {
+    for (const { name, value } of settings ?? []) {
+      const before = this.#startup.get(name);
+      if (value === null) {
+        server.settings = server.settings.without(name);
+        this.#settings = before === null ? this.#settings.without(name) : this.#settings.with(name, before);
+      } else if (!isReported(server, name)) {
+        server.settings = server.settings.with(name, value);
+        this.#settings = this.#settings.with(name, value);
+      }
+    }
   }
 
   commandDone(tag: string): void {
-    if (tag === "DISCARD ALL") this.#binding.clear();
     if (tag === "DISCARD ALL" || tag === "DEALLOCATE ALL") this.mapper?.clear();
-    const cause = bindingTags.get(tag);
-    if (cause !== undefined) this.#binding.bind(cause);
-    const sql = tag === "SET" ? this.flight.text : null;
-    const local = sql !== null && setsLocally(sql);
-    if ((tag === "SET" && !local) || tag === "RESET" || tag === "DISCARD ALL") this.#touched = true;
+    if (tag === "DISCARD ALL") this.#binding.binds("hidden_setting", false);
+    if (tag === "LOAD") this.#binding.bind("load");
+    if (tag === "SET" || tag === "RESET") this.#tags += 1;
+  }
+
+  failed(fields: ErrorFields): Buffer | null {
+    this.#failed = true;
+    // "cached plan must not change result type", among others.
+    if (fields.sqlstate === FEATURE_NOT_SUPPORTED) this.mapper?.retire();
+    return this.#refusals.wordsFor(fields);
   }
 
   /** The server reports a change. Returns whether the client is told. */
   parameterChanged(name: string, value: string): boolean {
+    if (name === "session_authorization" && this.#moves) this.#binding.binds(name, value !== this.#authorization);
     if (!followsClient(name)) return name !== "in_hot_standby";
     this.#settings = this.#settings.with(name, value);
     this.#tell(name, value);
     return true;
-  }
-
-  planRefused(): void {
-    this.mapper?.retire();
   }
 
   /** The server reports what we brought about. The client is told where it has heard otherwise. */
@@ -139,17 +246,31 @@ export class Session implements SessionListener {
     if (this.#told.get(name) !== value) this.#told = new Map(this.#told).set(name, value);
   }
 
+  /** What to ask this server. */
+  questionFor(server: Server): string {
+    const custom = new Set([...this.#named, ...server.settings.customNames]);
+    return sessionQuestion(custom, this.#binding.doubtful, this.mapper !== null);
+  }
+
   /** The settings that a server has after this client's transaction, as it answered; null when the answer cannot be read. */
-  settle(answer: string | null | undefined): SettingsSet | null {
-    const inForce = decodeSettings(answer);
-    if (inForce === null) return null;
+  settle(row: readonly (string | null)[] | null): SettingsSet | null {
+    const answer = decodeSessionAnswer(row, this.#binding.doubtful);
+    if (answer === null) return null;
     this.#touched = false;
-    this.#settings = this.#startup.overlaid(inForce);
-    return inForce;
+    this.#named.clear();
+    this.#settings = this.#startup.overlaid(answer.settings);
+    if (answer.pins !== null) this.#binding.settle(answer.pins);
+    return answer.settings;
   }
 
   /** The client is gone. */
   end(): void {
     this.mapper?.close();
   }
+}
+
+/** Whether the server tells of each change to this setting by itself. */
+function isReported(server: Server, name: string): boolean {
+  for (const reported of server.parameters.keys()) if (reported.toLowerCase() === name) return true;
+  return false;
 }

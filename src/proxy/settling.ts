@@ -1,14 +1,15 @@
-// Settings between two clients of a server: what the last one left is asked for, what the next one needs is brought about, where
-// it cannot go out in front of a statement.
+// A session between two transactions: what is left in it is asked for, and the settings that the next one needs are brought about
+// where they cannot go out in front of a statement.
 
 import type { Clock } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
 import { RESET_TIMEOUT_MS } from "../core/limits.ts";
 import { millis } from "../core/units.ts";
+import type { ServerHolder } from "../pool/holder.ts";
 import type { LossCause } from "../pool/loss.ts";
-import type { Pool } from "../pool/pool.ts";
 import type { Server } from "../pool/server.ts";
-import { SETTINGS_QUESTION, type SettingsSet } from "../pool/settings.ts";
+import type { SettingsSet } from "../pool/settings.ts";
+import { settingsLost } from "./client-errors.ts";
 import type { Session } from "./session.ts";
 
 /** Brings a lent server's settings to the session's, and says what went wrong, if anything. Then the server is closed. */
@@ -39,23 +40,32 @@ export function prepare(
 const unprepared: LossCause = { kind: "ours", reason: "it did not take the session's settings" };
 const untold: LossCause = { kind: "ours", reason: "it did not tell its settings" };
 
-/** Learns the settings, gives the server back, and says whether that went well. A server that does not tell is closed. */
-export function settle(clock: Clock, server: Server, pool: Pool, session: Session, done: (ok: boolean) => void): void {
+/**
+ * Learns what the session has, and says what went wrong, if anything: then the server is closed, otherwise it is idle. What comes
+ * unasked meanwhile is for `holder`.
+ */
+export function settle(
+  clock: Clock,
+  server: Server,
+  session: Session,
+  holder: ServerHolder,
+  done: (error: ProxyError | null) => void,
+): void {
   const deadline = clock.after(millis(RESET_TIMEOUT_MS), () => server.close(untold));
   const learnt = (inForce: SettingsSet | null): void => {
     deadline.cancel();
     if (inForce === null) server.close(untold);
     else server.settings = inForce;
-    pool.release(server, "transaction");
-    done(inForce !== null);
+    done(inForce === null ? settingsLost() : null);
   };
   // A cancel request that was meant for the statement before must not hit the question.
   server.cancels.whenLanded(() => {
     if (server.state === "closed") return learnt(null);
     server.run(
-      SETTINGS_QUESTION,
+      session.questionFor(server),
       () => clock.now(),
-      (result) => learnt(result.ok ? session.settle(result.row?.[0]) : null),
+      (result) => learnt(result.ok ? session.settle(result.row) : null),
+      holder,
     );
   });
 }

@@ -3,19 +3,20 @@
 // follows too, because drivers parse it in one transaction and bind it in the next.
 
 import { ProxyError } from "../core/errors.ts";
-import { STATEMENT_BYTES_MAX } from "../core/limits.ts";
 import type { Server } from "../pool/server.ts";
 import { SERVER_NAME_PREFIX, Statement, type StatementRegistry } from "../pool/statements.ts";
 import { Frontend, HEADER_BYTES, TransactionStatus } from "../protocol/constants.ts";
 import { FAKE_CLOSE_COMPLETE, FAKE_PARSE_COMPLETE, type Outcome, WATCHED_QUERY } from "../protocol/exchange.ts";
-import { HEAD, PASS, type Verdict, WHOLE } from "../protocol/framer.ts";
+import { HEAD, PASS, type Verdict } from "../protocol/framer.ts";
 import { errorResponse } from "../protocol/messages.ts";
 import { MalformedBody } from "../protocol/reader.ts";
 import { MessageWriter } from "../protocol/writer.ts";
 import { deallocates, dropsAll } from "../routing/intent.ts";
+import type { Effects } from "../routing/session-effects.ts";
 import type { Binding } from "./binding.ts";
 import { outcomeOf, Pending } from "./pending.ts";
 import { type Operation, StatementNames } from "./statement-names.ts";
+import { stringEnd, textVerdict } from "./statement-text.ts";
 
 const STATEMENT = "S".charCodeAt(0);
 /** Stands for the definition of an unnamed statement that is too long to keep: it is good on its own server only. */
@@ -26,6 +27,12 @@ export class StatementMapper {
   readonly #serverMax: number;
   readonly #binding: Binding;
   readonly #names: StatementNames;
+  readonly #run: (server: Server, effects: Effects | null) => void;
+  /** What the statement does to its session whose Parse is sent next. */
+  parsing: Effects | null = null;
+  /** The same of those that were parsed, and whether there are any. */
+  readonly #effects = new WeakMap<Statement, Effects>();
+  #effectful = false;
   /** Something is on its way that takes all statements away: what is behind it must not be sent before it is answered. */
   #barrier: "up" | "behind the Sync" | null = null;
   /** The unnamed statement, where it deallocates, and what. */
@@ -36,8 +43,17 @@ export class StatementMapper {
   readonly #pendingNamed = new Pending();
   readonly #pendingUnnamed = new Pending();
 
-  /** `serverMax`: statements that a server keeps (setting `max_prepared_statements`). `binding` keeps the client with its server. */
-  constructor(registry: StatementRegistry, serverMax: number, binding: Binding) {
+  /**
+   * `serverMax`: statements that a server keeps (setting `max_prepared_statements`). `binding` keeps the client with its server.
+   * `run` hears of each Bind what its statement does to the session.
+   */
+  constructor(
+    registry: StatementRegistry,
+    serverMax: number,
+    binding: Binding,
+    run: (server: Server, effects: Effects | null) => void,
+  ) {
+    this.#run = run;
     this.#registry = registry;
     this.#serverMax = serverMax;
     this.#binding = binding;
@@ -67,12 +83,11 @@ export class StatementMapper {
   verdict(type: number, length: number): Verdict {
     switch (type) {
       case Frontend.Parse:
-        return length <= STATEMENT_BYTES_MAX ? WHOLE : HEAD;
+      case Frontend.Query:
+        return textVerdict(length);
       case Frontend.Bind:
       case Frontend.Describe:
       case Frontend.Close:
-        return HEAD;
-      case Frontend.Query:
         return HEAD;
       default:
         return PASS;
@@ -170,7 +185,7 @@ export class StatementMapper {
   }
 
   #parseUnnamed(server: Server, definition: Buffer): void {
-    const statement = new Statement("", definition);
+    const statement = this.#noted(new Statement("", definition));
     const deallocated = deallocates(statement.text);
     this.#deallocation = deallocated === null ? null : { statement, name: deallocated };
     this.#becomesUnnamed(server, statement, [this.#names.begin("", statement)]);
@@ -204,6 +219,16 @@ export class StatementMapper {
     return true;
   }
 
+  /** Notes what was said of the statement that is being parsed. */
+  #noted(statement: Statement): Statement {
+    const effects = this.parsing;
+    this.parsing = null;
+    if (effects === null) return statement;
+    this.#effectful = true;
+    this.#effects.set(statement, effects);
+    return statement;
+  }
+
   /** An outcome that settles these operations, and then tells whether they were carried out. */
   #outcome(operations: readonly Operation[], then: (done: boolean) => void = () => {}): Outcome {
     const end = (outcome: "completed" | "failed" | "skipped") => (): void => {
@@ -223,7 +248,7 @@ export class StatementMapper {
       server.send(new Statement(taken.serverName, definition).parseMessage());
       return;
     }
-    const statement = this.#registry.hold(definition);
+    const statement = this.#noted(this.#registry.hold(definition));
     const operations = [this.#names.begin(name, statement)];
     const known = statements.has(statement);
     // Behind a batch that is not answered yet nobody knows whether the transaction will have failed by then.
@@ -299,6 +324,8 @@ export class StatementMapper {
     const nameEnd = stringEnd(buffer, portalEnd + 1, end);
     const name = buffer.toString("latin1", portalEnd + 1, nameEnd);
     const renamed = name === "" && this.#deallocate(server) ? null : this.#resolve(server, name);
+    const statement = this.#effectful ? this.#names.get(name) : null;
+    this.#run(server, statement === null ? null : (this.#effects.get(statement) ?? null));
     server.exchange.request(Frontend.Bind);
     if (renamed === null) return start;
     server.send(renamedFront(buffer, start, portalEnd + 1, nameEnd, length, renamed));
@@ -318,6 +345,8 @@ export class StatementMapper {
     const name = statementName(length, buffer, start, end);
     const statement = name === null ? null : this.#names.get(name);
     if (name === null || (name !== "" && statement === null)) {
+      // A cursor, or a statement that was too long to be ours.
+      this.#binding.doubt(name === null ? "with_hold_cursor" : "large_prepared_statement");
       server.exchange.request(Frontend.Close);
       return start;
     }
@@ -330,13 +359,6 @@ export class StatementMapper {
     server.exchange.account(FAKE_CLOSE_COMPLETE, this.#pendingNamed.watch(this.#batch, closed));
     return end;
   }
-}
-
-/** Position of the zero byte that ends the string at `from`. */
-function stringEnd(buffer: Buffer, from: number, end: number): number {
-  const at = buffer.indexOf(0, from);
-  if (at < 0 || at >= end) throw new MalformedBody("a name that does not end, or is too long");
-  return at;
 }
 
 /** The statement that a Describe or Close names; null where it names a portal. */

@@ -19,14 +19,20 @@ export class Traffic {
   cancels = 0;
   /** Errors that we gave, by code. */
   readonly errors = new Map<ErrorCode, number>();
-  /** Clients pinned to their server, by cause. */
-  readonly pins = new Map<string, number>();
+  /** What clients left in their sessions that cannot follow them: how often it pinned them, was refused, or ignored, by cause. */
+  readonly sessionState = {
+    pinned: new Map<string, number>(),
+    refused: new Map<string, number>(),
+    ignored: new Map<string, number>(),
+  } as const;
 
   countError(code: ErrorCode): void {
     this.errors.set(code, (this.errors.get(code) ?? 0) + 1);
   }
 
-  countPin(cause: string): void {
-    this.pins.set(cause, (this.pins.get(cause) ?? 0) + 1);
+  countSessionState(cause: string, outcome: keyof Traffic["sessionState"]): void {
+    if (outcome === "refused") this.countError("session_state_refused");
+    const counts = this.sessionState[outcome];
+    counts.set(cause, (counts.get(cause) ?? 0) + 1);
   }
 }

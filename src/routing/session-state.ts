@@ -1,38 +1,63 @@
-// What a statement may leave behind in its session, read from its text: settings, and what cannot follow a client to another
-// server. Words, not grammar: where they mislead, it is towards a question too many or a server kept too long.
+// What a text may leave behind in its session, for each text that a client sends. Words say whether it can matter at all, so that
+// plain queries are never parsed; PostgreSQL's grammar says what it does; what is known of a text is remembered.
 
-const setConfig = /\bset_config\s*\(/gi;
-/** A call whose last argument says that it ends with the transaction. */
-const localSetConfig = /\bset_config\s*\((?:[^()']|'(?:[^']|'')*')*,\s*(?:true|'t(?:rue)?')\s*\)/gi;
+import { EFFECTS_CACHE_ENTRIES_MAX } from "../core/limits.ts";
+import { Grammar } from "./grammar.ts";
+import { type Effects, effectsOf, unknownEffects } from "./session-effects.ts";
 
-/** Whether `sql` may change settings beyond its transaction by set_config(). */
-export function callsSetConfig(sql: string): boolean {
-  const calls = sql.match(setConfig)?.length ?? 0;
-  return calls > 0 && calls > (sql.match(localSetConfig)?.length ?? 0);
+/** Statements that begin so matter. An UPDATE has its SET elsewhere. */
+const leading = "SET|RESET|DISCARD|DEALLOCATE|LISTEN|UNLISTEN|PREPARE|LOAD|CLOSE|DROP|DO|CALL";
+/** Words that matter wherever they stand; U&"…" can hide any of them. */
+const anywhere = String.raw`set_config|advisory_(?:un)?lock|\bhold\b|\btemp(?:orary)?\b|\bpg_temp|\bu&`;
+/** Behind the beginning, a semicolon, or a comment: nothing else can stand in front of a statement. */
+const suspicion = new RegExp(String.raw`(?:^|;|\*/)\s*(?:${leading})\b|${anywhere}`, "i");
+/** A line break ends a comment of this kind. */
+const behindLineComment = new RegExp(String.raw`[\n\r]\s*(?:${leading})\b`, "i");
+
+/** Whether the words of `sql` allow that it does something to its session. */
+export function mayTouchSession(sql: string): boolean {
+  return suspicion.test(sql) || (sql.includes("--") && behindLineComment.test(sql));
 }
 
-/** Whether `sql` is one SET that ends with its transaction. */
-export function setsLocally(sql: string): boolean {
-  return /^\s*SET\s+(?:LOCAL|TRANSACTION|CONSTRAINTS)\b[^;]*;?\s*$/i.test(sql);
+/** The effects of texts, remembered. One for all clients of a process. */
+export class SessionEffects {
+  readonly #grammar: Grammar;
+  readonly #known = new Map<string, Effects | null>();
+
+  constructor(grammar: Grammar = new Grammar()) {
+    this.#grammar = grammar;
+  }
+
+  /** Resolves when texts can be read. Until then what looks suspicious counts as unknown. */
+  load(): Promise<void> {
+    return this.#grammar.load();
+  }
+
+  /** What `sql` may do to its session; null for nothing. Text byte for byte (latin1). */
+  of(sql: string): Effects | null {
+    return mayTouchSession(sql) ? this.#read(sql) : null;
+  }
+
+  #read(sql: string): Effects | null {
+    const known = this.#known.get(sql);
+    if (known !== undefined) {
+      this.#known.delete(sql);
+      this.#known.set(sql, known);
+      return known;
+    }
+    const statements = this.#grammar.statements(sql);
+    if (statements === null) return unknownEffects(sql);
+    const effects = effectsOf(statements);
+    for (const oldest of this.#known.keys()) {
+      if (this.#known.size < EFFECTS_CACHE_ENTRIES_MAX) break;
+      this.#known.delete(oldest);
+    }
+    this.#known.set(sql, effects);
+    return effects;
+  }
+
+  /** Texts that are remembered. */
+  get size(): number {
+    return this.#known.size;
+  }
 }
-
-const binding: readonly (readonly [RegExp, string])[] = [
-  [/\b(?:CREATE\s+(?:LOCAL\s+|GLOBAL\s+)?|INTO\s+)TEMP(?:ORARY)?\b|\bpg_temp\b/i, "temporary_table"],
-  [/\bpg_(?:try_)?advisory_lock(?:_shared)?\s*\(/i, "advisory_lock"],
-  [/\bWITH\s+HOLD\b/i, "with_hold_cursor"],
-];
-/** A quick look for all of them. */
-const suspicion = /temp|advisory_lock|hold/i;
-
-/** Why a client that ran `sql` has to stay with its server, for a metric's label; null when it may go. */
-export function bindsSession(sql: string): string | null {
-  if (!suspicion.test(sql)) return null;
-  return binding.find(([words]) => words.test(sql))?.[1] ?? null;
-}
-
-/** The same of what a command tag tells was executed. */
-export const bindingTags: ReadonlyMap<string, string> = new Map([
-  ["LISTEN", "listen"],
-  ["PREPARE", "sql_prepare"],
-  ["LOAD", "load"],
-]);

@@ -139,7 +139,7 @@ export class Holder implements Waiter, ServerHolder {
   readonly session = {
     parameterChanged: () => true,
     parameterRestored: () => false,
-    planRefused: () => {},
+    failed: () => null,
     commandDone: () => {},
   };
 

@@ -29,7 +29,10 @@ describe("pgsteer status", () => {
       | write1   | 127.0.0.1:5000 | write | transaction |    2 |      4 |       3 |        7 |      5 |     1 | yes   |
       | read1    | 127.0.0.1:5000 | read  | transaction |    2 |      4 |       3 |        7 |      5 |     1 | yes   |
       | auto1    | 127.0.0.1:5000 | auto  | transaction |    2 |      4 |       3 |        7 |      5 |     1 | yes   |
-      +----------+----------------+-------+-------------+------+--------+---------+----------+--------+-------+-------+"
+      +----------+----------------+-------+-------------+------+--------+---------+----------+--------+-------+-------+
+      write1 has clients that keep their server: 2 listen
+      read1 has clients that keep their server: 2 listen
+      auto1 has clients that keep their server: 2 listen"
     `);
   });
 

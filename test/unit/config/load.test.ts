@@ -20,7 +20,7 @@ clusters:
     static: { hosts: ["10.0.0.1:5433", "[::1]", db] }
 listeners:
   - { name: auto, port: 6432, route: auto, cluster: demo }
-  - { name: write, address: 0.0.0.0, port: 5000, route: write, pool_mode: session, cluster: other }
+  - { name: write, address: 0.0.0.0, port: 5000, route: write, pool_mode: session, on_session_state: refuse, cluster: other }
   - { name: read, port: 5001, route: read, lag_bytes_max: 1GB, fallback: none, cluster: other }
 auth: { type: md5, file: userlist.txt }
 client_tls: { mode: require, cert_file: one.crt, key_file: one.key }
@@ -103,6 +103,7 @@ describe("a complete file", () => {
           port: 6432,
           route: "auto",
           poolMode: "transaction",
+          onSessionState: "pin",
           cluster: "demo",
           ...lags,
           ...door,
@@ -113,6 +114,7 @@ describe("a complete file", () => {
           port: 5000,
           route: "write",
           poolMode: "session",
+          onSessionState: "refuse",
           cluster: "other",
           ...door,
         },
@@ -123,6 +125,7 @@ describe("a complete file", () => {
             port: 5001,
             route: "read",
             poolMode: "transaction",
+            onSessionState: "pin",
             cluster: "other",
           },
           ...{ lagBytesMax: 1_073_741_824, fallback: "none", ...door, replication: false },
@@ -130,6 +133,7 @@ describe("a complete file", () => {
       ],
       pool: {
         poolMode: "transaction",
+        onSessionState: "pin",
         defaultPoolSize: 5,
         maxClientConn: 1000,
         waitQueueMax: 200,

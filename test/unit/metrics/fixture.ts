@@ -49,7 +49,10 @@ export function listener(route: Route, fallback: "primary" | "none" = "none") {
   const reads = { lagBytesMax: 1000, fallback };
   const options = { name: `${route}1`, address: "127.0.0.1", port: 5000, route, cluster: "main", reads };
   const door = { unixSocketMode: 0o777, proxyProtocol: null, replication: true };
-  return { options: { ...options, ...door, poolMode: "transaction" as const }, balance: new Balance(reads) };
+  return {
+    options: { ...options, ...door, poolMode: "transaction" as const, onSessionState: "pin" as const },
+    balance: new Balance(reads),
+  };
 }
 
 /** A listener of a snapshot with these obstacles, on which something of everything happened. */
@@ -63,6 +66,7 @@ export function listenerSnapshot(route: Route, changes: Partial<ListenerSnapshot
     cluster: "main",
     obstacles: { write: null, read: null },
     clients: { login: 1, idle: 2, waiting: 3, settling: 7, active: 4, failed: 5, closed: 6 },
+    pinned: [{ cause: "listen", count: 2 }],
     traffic: {
       accepted: 20,
       logins: 19,
@@ -74,7 +78,9 @@ export function listenerSnapshot(route: Route, changes: Partial<ListenerSnapshot
       failedTransactions: 3,
       cancels: 4,
       errors: [{ code: "password_failed", sqlstate: "28P01", count: 1 }],
-      pins: [{ cause: "named_prepared_statement", count: 8 }],
+      pins: [{ cause: "listen", count: 8 }],
+      stateRefused: [{ cause: "load", count: 2 }],
+      stateIgnored: [{ cause: "advisory_lock", count: 3 }],
     },
     ...changes,
   };

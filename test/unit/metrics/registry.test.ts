@@ -23,7 +23,10 @@ describe("the metrics", () => {
       'pgsteer_clients{cluster="main",listener="write1",state="waiting"} 3',
       'pgsteer_wait_seconds_total{cluster="main",listener="write1"} 1.5',
       'pgsteer_errors_total{cluster="main",listener="read1",code="password_failed",sqlstate="28P01"} 1',
-      'pgsteer_pins_total{cluster="main",listener="auto1",cause="named_prepared_statement"} 8',
+      'pgsteer_pins_total{cluster="main",listener="auto1",cause="listen"} 8',
+      'pgsteer_pinned_clients{cluster="main",listener="auto1",cause="listen"} 2',
+      'pgsteer_session_state_refused_total{cluster="main",listener="auto1",cause="load"} 2',
+      'pgsteer_session_state_ignored_total{cluster="main",listener="auto1",cause="advisory_lock"} 3',
     ]) {
       expect(lines).toContain(line);
     }

@@ -31,7 +31,7 @@ const holder: ServerHolder = {
       return true;
     },
     parameterRestored: () => false,
-    planRefused: () => {},
+    failed: () => null,
     commandDone: () => {},
   },
   refusesTransaction: () => false,

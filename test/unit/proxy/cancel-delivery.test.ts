@@ -81,7 +81,7 @@ async function working(secret: string, at = port()): Promise<{ server: Server; c
     session: {
       parameterChanged: () => true,
       parameterRestored: () => false,
-      planRefused: () => {},
+      failed: () => null,
       commandDone: () => {},
     },
     refusesTransaction: () => false,
