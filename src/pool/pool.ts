@@ -33,6 +33,14 @@ export interface PoolOptions {
   readonly keepAlive: KeepAlive | null;
 }
 
+/** Of a pool that serves one client alone: its server is logged in as the client asks, and closed when the client leaves it. */
+export interface Dedicated {
+  /** The client's number. */
+  readonly client: number;
+  /** Startup parameters beyond user and database. */
+  readonly parameters: ReadonlyMap<string, string>;
+}
+
 /** What distinguishes one pool from another. */
 export interface PoolIdentity {
   readonly endpoint: Endpoint;
@@ -42,6 +50,8 @@ export interface PoolIdentity {
   readonly purpose: "write" | "read";
   /** Sequence of the leadership under which its write connections were opened; 0 for reads. */
   readonly epoch: number;
+  /** Absent: it serves whoever comes. */
+  readonly dedicated?: Dedicated;
 }
 
 /** How a pool logs in to its servers. */
@@ -174,6 +184,7 @@ export class Pool implements ServerOwner {
     if (this.#fenced) return server.close(fencedCause);
     if (!server.exchange.empty || server.midMessage)
       return this.#discard(server, "client left with a request under way");
+    if (mode === "session" && this.identity.dedicated !== undefined) return this.#discard(server, "client left");
     if (server.cancelsInFlight > 0) return this.#discard(server, "cancel request under way");
     if (server.status !== TransactionStatus.Idle) return this.#clean(server, "ROLLBACK", mode);
     if (mode === "session" && this.#options.serverResetQuery !== "") {
@@ -234,9 +245,10 @@ export class Pool implements ServerOwner {
   }
 
   #startLogin(): void {
-    const { endpoint, user, database } = this.identity;
+    const { endpoint, user, database, dedicated } = this.identity;
     const { serverConnectTimeoutMs: timeoutMs, keepAlive } = this.#options;
-    const options = { endpoint, user, database, ...this.#login(), timeoutMs, keepAlive };
+    const parameters = dedicated?.parameters ?? new Map<string, string>();
+    const options = { endpoint, user, database, parameters, ...this.#login(), timeoutMs, keepAlive };
     const login = new ServerLogin(this.#clock, options, {
       loggedIn: (transport, facts) => {
         this.#logins.delete(login);
@@ -255,7 +267,8 @@ export class Pool implements ServerOwner {
     this.counters.logins += 1;
     const reported = facts.parameters.get("in_hot_standby");
     if (reported !== undefined) return this.#admit(server, reported === "on");
-    // Before PostgreSQL 14 nothing is reported: ask.
+    // Before PostgreSQL 14 nothing is reported: ask. What serves physical replication knows no SQL; discovery has asked.
+    if (this.identity.dedicated !== undefined) return this.#admit(server, null);
     this.#tested.add(server);
     server.run(
       "SELECT pg_catalog.pg_is_in_recovery()",
@@ -271,7 +284,8 @@ export class Pool implements ServerOwner {
   /** The gate: a write connection to a server in recovery is none. */
   #admit(server: Server, inRecovery: boolean | null): void {
     this.#observer.loggedIn(this, server.parameters, inRecovery);
-    if (this.identity.purpose === "write" && inRecovery !== false) {
+    const unknown = inRecovery === null && this.identity.dedicated !== undefined;
+    if (this.identity.purpose === "write" && inRecovery !== false && !unknown) {
       this.#retryLater();
       this.#discard(server, "server is in recovery");
       return;
@@ -284,7 +298,9 @@ export class Pool implements ServerOwner {
     this.counters.loginFailures += 1;
     const { endpoint, user, database } = this.identity;
     this.#logger.warn({ member: endpoint.member, user, database, reason: failure.reason }, "server login failed");
-    if (failure.transient) {
+    // Who replicates is not one of many for whom there will be room soon.
+    const final = failure.kind === "refused" && this.identity.dedicated !== undefined && !isShutdown(failure.fields);
+    if (failure.transient && !final) {
       // Too many connections, say, is no sign that the member is going.
       const away = failure.kind === "unreachable" || isShutdown(failure.fields);
       if (away) this.#observer.failed(this, failure.reason);

@@ -356,7 +356,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   /** Leaves once it is between transactions; at once where it already is. `error` is its last word. */
   drain(error: ProxyError): void {
     this.#draining = error;
-    if (this.#betweenTransactions) this.end(error);
+    if (this.#betweenTransactions || this.session.endless(this.server)) this.end(error);
   }
 
   get #betweenTransactions(): boolean {

@@ -20,6 +20,7 @@ import type { ClientFacts } from "./client-facts.ts";
 import { ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
 import type { ClientContext, ClientOwner, ClientSession } from "./client-session.ts";
 import { type PreambleSink, ProxyPreamble } from "./proxy-preamble.ts";
+import { replicationSession } from "./replication.ts";
 import { Session } from "./session.ts";
 import type { Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
@@ -121,19 +122,19 @@ export class Reception implements ClientLoginSink, PreambleSink {
   }
 
   authenticated(facts: ClientFacts, farewell: MessageWriter, rest: Buffer): void {
-    if (facts.replication !== null) {
-      return this.refused(new ProxyError("feature_not_supported", "replication connections are not routed"));
-    }
     this.#transport.write(farewell.finish());
     // Whatever comes early, its end included, is for the client to read.
     this.#transport.pause();
     const { clock, steering, balance, route, client } = this.#context;
-    const session: ClientSession = {
-      group: steering.group(facts.database, facts.user),
-      balance,
-      session: this.#session(facts),
-      target: sessionTarget(route, facts.settings),
-    };
+    const session: ClientSession =
+      facts.replication === null
+        ? {
+            group: steering.group(facts.database, facts.user),
+            balance,
+            session: this.#session(facts),
+            target: sessionTarget(route, facts.settings),
+          }
+        : replicationSession(steering, balance, this.#id, facts, (cause) => this.#context.traffic.countPin(cause));
     this.#welcome = new Welcome(clock, steering, session, client.queryWaitTimeoutMs, {
       welcome: (parameters) => this.#become(facts, session, parameters, rest),
       refused: (error) => this.refused(error),
@@ -182,7 +183,7 @@ export class Reception implements ClientLoginSink, PreambleSink {
       steering,
       traffic,
       owner: this.#owner,
-      readsIntent: route === "auto",
+      readsIntent: route === "auto" && facts.replication === null,
       ...this.#context.client,
     };
     const client = new Client(context, this.#transport, identity, session);
@@ -190,6 +191,8 @@ export class Reception implements ClientLoginSink, PreambleSink {
     this.#owner.receptionDone(this, client, pid);
     const writer = readyWriter(parameters, pid, key);
     this.#transport.write(writer.finish());
+    // Its server is there already, and nobody else's.
+    if (facts.replication !== null) client.seek(session.target);
     this.#transport.resume();
     if (rest.length > 0) this.#transport.deliver(rest, 0, rest.length);
   }

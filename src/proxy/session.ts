@@ -18,6 +18,8 @@ export interface SessionOptions {
   readonly statements: StatementRegistry;
   readonly maxPreparedStatements: number;
   readonly countPin: (cause: string) => void;
+  /** Whether it is for replication: what streams then does not end by itself. */
+  readonly replicates?: boolean;
 }
 
 export class Session implements SessionListener {
@@ -25,6 +27,7 @@ export class Session implements SessionListener {
   readonly flight = new Flight();
   /** Null where prepared statements are the server's own. */
   readonly mapper: StatementMapper | null;
+  readonly #replicates: boolean;
   readonly #moves: boolean;
   readonly #binding: Binding;
   /** What the startup packet asked for: RESET goes back to it. */
@@ -38,6 +41,7 @@ export class Session implements SessionListener {
   constructor(startup: SettingsSet, options: SessionOptions) {
     this.#startup = startup;
     this.#settings = startup;
+    this.#replicates = options.replicates === true;
     this.#binding = new Binding(options.countPin);
     this.#moves = options.poolMode === "transaction";
     const maps = this.#moves && options.maxPreparedStatements > 0;
@@ -65,6 +69,11 @@ export class Session implements SessionListener {
   /** Before the server may go to another client, the settings that it has must be learnt. */
   get unsettled(): boolean {
     return this.#touched && !this.keepsServer;
+  }
+
+  /** Whether what it does now does not end by itself: WAL is being streamed to it. */
+  endless(server: Server | null): boolean {
+    return this.#replicates && server?.exchange.copyIn === true;
   }
 
   /** How a message of this type has to be read. */

@@ -10,7 +10,7 @@ import type { Logger } from "../core/logger.ts";
 import type { Millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import type { LeaderState, Member, MemberName, Topology } from "../discovery/topology.ts";
-import type { Pool, PoolIdentity, PoolOptions, Waiter } from "../pool/pool.ts";
+import type { Dedicated, Pool, PoolIdentity, PoolOptions, Waiter } from "../pool/pool.ts";
 import { Pools, type PoolTotals } from "../pool/pools.ts";
 import type { Server } from "../pool/server.ts";
 import { followsClient } from "../pool/settings.ts";
@@ -31,6 +31,8 @@ export interface Seeker extends Waiter {
 export interface Group {
   readonly database: string;
   readonly user: string;
+  /** Of a client that has a server to itself. */
+  readonly dedicated?: Dedicated;
   /** Pools that served last; asked for again once fenced. */
   write: Pool | null;
   readonly reads: Map<MemberName, Pool>;
@@ -114,6 +116,11 @@ export class Steering {
     return group;
   }
 
+  /** A group of one client, that nobody else can find. */
+  dedicatedGroup(database: string, user: string, dedicated: Dedicated): Group {
+    return { database, user, dedicated, write: null, reads: new Map(), welcomes: new Map(), reported: "" };
+  }
+
   /** A group without a living pool is made again when it is needed. */
   #forgetUnusedGroups(): void {
     for (const [key, { write, reads }] of this.#groups) {
@@ -122,7 +129,8 @@ export class Steering {
     }
   }
 
-  #noteReported({ database, user }: PoolIdentity, parameters: ReadonlyMap<string, string>): void {
+  #noteReported({ database, user, dedicated }: PoolIdentity, parameters: ReadonlyMap<string, string>): void {
+    if (dedicated !== undefined) return;
     const group = this.group(database, user);
     const reported = JSON.stringify(
       [...parameters].filter(([name]) => followsClient(name) || name === "server_version"),
@@ -192,7 +200,8 @@ export class Steering {
     const known = purpose === "write" ? group.write : group.reads.get(member.name);
     if (known && !known.fenced && known.identity.epoch === epoch && leadsTo(known.identity, member)) return known;
     const endpoint = { member: member.name, host: member.host, port: member.port };
-    const identity: PoolIdentity = { endpoint, database: group.database, user: group.user, purpose, epoch };
+    const { database, user, dedicated } = group;
+    const identity: PoolIdentity = { endpoint, database, user, purpose, epoch, ...(dedicated && { dedicated }) };
     const pool = this.#pools.of(identity, () => ({
       secret: this.#options.secretOf(group.user),
       tls: this.#options.tls,
