@@ -14,9 +14,11 @@ import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import type { Transport } from "../protocol/transport.ts";
+import type { Endpoint, LoginFacts } from "./login-facts.ts";
 import { isShutdown, type LossCause, memberIsGoing } from "./loss.ts";
-import { type Endpoint, type LoginFacts, Server, type ServerOwner } from "./server.ts";
+import { Server, type ServerOwner } from "./server.ts";
 import { type LoginFailure, ServerLogin } from "./server-login.ts";
+import { ROLE_QUESTION } from "./sqlstates.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
 /** Settings of a pool, under PgBouncer's names in the configuration. Times in ms, 0 for "never". */
@@ -186,16 +188,16 @@ export class Pool implements ServerOwner {
       return this.#discard(server, "client left with a request under way");
     if (mode === "session" && this.identity.dedicated !== undefined) return this.#discard(server, "client left");
     if (server.cancelsInFlight > 0) return this.#discard(server, "cancel request under way");
-    if (server.status !== TransactionStatus.Idle) return this.#clean(server, "ROLLBACK", mode);
-    if (mode === "session" && this.#options.serverResetQuery !== "") {
-      return this.#clean(server, this.#options.serverResetQuery, "transaction");
-    }
+    const steps: string[] = server.status === TransactionStatus.Idle ? [] : ["ROLLBACK"];
+    if (server.doubtful) steps.push(ROLE_QUESTION);
+    if (mode === "session" && this.#options.serverResetQuery !== "") steps.push(this.#options.serverResetQuery);
+    if (steps.length > 0) return this.#clean(server, steps);
     if (server.state === "active") server.takeBack(this.#clock.now());
     this.#offer(server);
   }
 
-  /** Runs `sql`, within a deadline, then takes the server back as clean. */
-  #clean(server: Server, sql: string, next: "transaction" | "session"): void {
+  /** Runs `steps`, each within a deadline, then takes the server back as clean. */
+  #clean(server: Server, [sql = "", ...rest]: readonly string[]): void {
     this.#tested.add(server);
     const deadline = this.#clock.after(millis(RESET_TIMEOUT_MS), () => this.#discard(server, "reset took too long"));
     server.run(
@@ -205,14 +207,20 @@ export class Pool implements ServerOwner {
         deadline.cancel();
         this.#tested.delete(server);
         if (server.state === "closed") return;
+        if (sql === ROLE_QUESTION && !result.ok) return this.#roleIsGone(server);
         if (!result.ok || server.status !== TransactionStatus.Idle) return this.#discard(server, "reset failed");
+        if (sql === ROLE_QUESTION) server.doubtful = false;
         if (sql === this.#options.serverResetQuery) server.sessionReset();
-        if (next === "session" && this.#options.serverResetQuery !== "") {
-          return this.#clean(server, this.#options.serverResetQuery, "transaction");
-        }
+        if (rest.length > 0) return this.#clean(server, rest);
         this.#offer(server);
       },
     );
+  }
+
+  /** Its session belongs to a role that was dropped: so do those of all others here. */
+  #roleIsGone(server: Server): void {
+    for (const each of [...this.#active, ...this.#tested]) each.doubtful = true;
+    for (const each of [server, ...this.#idle]) this.#discard(each, "its role was dropped");
   }
 
   /** An idle server: to the oldest waiter, or to the others that are idle. */

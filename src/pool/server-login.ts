@@ -19,7 +19,7 @@ import { decodeError, decodeParameterStatus, type ErrorFields, passwordMessage }
 import { BodyReader, MalformedBody } from "../protocol/reader.ts";
 import { sslRequest, startupMessage } from "../protocol/startup.ts";
 import { Transport, type TransportSink } from "../protocol/transport.ts";
-import type { Endpoint, LoginFacts } from "./server.ts";
+import type { Endpoint, LoginFacts } from "./login-facts.ts";
 
 /** Who logs in, and how. */
 export interface LoginOptions {

@@ -22,19 +22,11 @@ import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { droppingTags, tellingLengths, tellingTags } from "./command-tags.ts";
 import { fakeAnswer } from "./fake-answers.ts";
 import type { ServerHolder } from "./holder.ts";
+import type { Endpoint, LoginFacts } from "./login-facts.ts";
 import { type LossCause, lossFields } from "./loss.ts";
 import { followsClient, SettingsSet } from "./settings.ts";
+import { DUPLICATE_STATEMENT, FEATURE_NOT_SUPPORTED, roleDoubts } from "./sqlstates.ts";
 import { ServerStatements } from "./statements.ts";
-
-const DUPLICATE_STATEMENT = "42P05";
-/** "cached plan must not change result type", among others. */
-const FEATURE_NOT_SUPPORTED = "0A000";
-/** Where a server connection leads. */
-export interface Endpoint {
-  readonly member: string;
-  readonly host: string;
-  readonly port: number;
-}
 
 /** Who owns the server: its pool. */
 export interface ServerOwner {
@@ -53,15 +45,6 @@ type State =
   | { readonly kind: "tested"; readonly done: (result: OwnResult) => void; readonly now: () => Millis }
   | { readonly kind: "closed" };
 
-/** What login learnt. */
-export interface LoginFacts {
-  readonly endpoint: Endpoint;
-  readonly parameters: Map<string, string>;
-  readonly pid: number;
-  readonly key: Buffer;
-  readonly loggedInAt: Millis;
-}
-
 export class Server implements FrameSink, TransportSink {
   readonly endpoint: Endpoint;
   readonly parameters: Map<string, string>;
@@ -76,6 +59,8 @@ export class Server implements FrameSink, TransportSink {
   status: number = TransactionStatus.Idle;
   /** Cancel requests on their way to this server: until they have arrived it is lent to nobody else. */
   cancelsInFlight = 0;
+  /** Whether its role may be gone: to be asked before anybody else gets it. */
+  doubtful = false;
   readonly #transport: Transport;
   readonly #framer = new Framer(this);
   readonly #owner: ServerOwner;
@@ -365,6 +350,7 @@ export class Server implements FrameSink, TransportSink {
     if (verdict === UNEXPECTED) return this.#violation("unexpected ErrorResponse");
     if (verdict === SWALLOW) this.#ownError = fields;
     if (verdict === SWALLOW || this.#state.kind !== "active") return;
+    if (roleDoubts.has(fields.sqlstate)) this.doubtful = true;
     if (fields.sqlstate === FEATURE_NOT_SUPPORTED) this.#state.holder.session.planRefused();
     if (replacement !== null) this.#state.holder.reply(replacement, 0, replacement.length);
     else this.#state.holder.reply(buffer, start, end);

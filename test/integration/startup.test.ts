@@ -31,6 +31,8 @@ const passwords: Readonly<Record<string, string>> = {
 let cluster: Cluster;
 let pgsteer: Pgsteer;
 let refusing: Pgsteer;
+/** With three servers a pool. */
+let three: Pgsteer;
 const opened: RawClient[] = [];
 const REPLICATOR = { user: "copier", password: "copier-secret", database: "app" } as const;
 
@@ -45,12 +47,25 @@ beforeAll(async () => {
   for (const [user, password] of Object.entries(passwords)) {
     await cluster.sql("node1", `CREATE ROLE ${user} LOGIN PASSWORD '${password.replaceAll("'", "''")}'`);
   }
-  const users = { [REPLICATOR.user]: REPLICATOR.password, ghost: "boo", sleeper: "zzz", ...passwords };
+  const users = {
+    [REPLICATOR.user]: REPLICATOR.password,
+    ghost: "boo",
+    phoenix: "ashes",
+    sleeper: "zzz",
+    ...passwords,
+  };
   pgsteer = await startPgsteer(cluster, {
     ready: "sql",
     users,
     configure: ({ pool }) => {
       pool["default_pool_size"] = 1;
+    },
+  });
+  three = await startPgsteer(cluster, {
+    name: "three",
+    users,
+    configure: ({ pool }) => {
+      pool["default_pool_size"] = 3;
     },
   });
   refusing = await startPgsteer(cluster, {
@@ -240,6 +255,47 @@ test.each(Object.keys(passwords))(
     expect(wrong.stderr).toContain(`password authentication failed for user "${user}"`);
   },
 );
+
+describe("a role that is dropped and made again", () => {
+  const as = { user: "phoenix", password: "ashes", database: "postgres" };
+  const direct = (text: string) => cluster.sql("node1", text);
+
+  async function rise(): Promise<void> {
+    await direct("DROP TABLE IF EXISTS nest; DROP ROLE IF EXISTS phoenix");
+    await direct(
+      "CREATE ROLE phoenix LOGIN PASSWORD 'ashes'; CREATE TABLE nest (n int); GRANT SELECT ON nest TO phoenix",
+    );
+  }
+
+  test.each([
+    ["a statement that may not be executed", "SELECT count(*) FROM nest", "42501"],
+    ["a statement that names the role", "SELECT length(current_user)", "42704"],
+  ])("costs one error in %s, whatever the number of its servers", async (_name, statement, sqlstate) => {
+    await rise();
+    const where = three.login("write", as);
+    const clients: RawClient[] = [];
+    for (let count = 0; count < 3; count += 1) clients.push(await RawClient.login(where));
+    opened.push(...clients);
+    // Each on a server of its own.
+    for (const client of clients) expect(await client.simple("BEGIN")).toEqual(["C BEGIN", "Z T"]);
+    for (const client of clients.slice(1)) expect(await client.simple("COMMIT")).toEqual(["C COMMIT", "Z I"]);
+    await rise();
+    const [holder, first, ...others] = clients;
+    expect(await first?.simple(statement)).toContain(`E ERROR ${sqlstate}`);
+    // The idle ones are closed at once, the one that is in a transaction when it comes back.
+    const orphans = async (count: number) => {
+      const all = "SELECT count(*)::int AS n FROM pg_stat_activity WHERE usesysid NOT IN (SELECT oid FROM pg_roles)";
+      const found = async () => (await direct(all)).rows[0]?.["n"] === count;
+      await waitFor(found, { timeoutMs: 5000, what: `${count} servers of a dropped role are left` });
+    };
+    await orphans(1);
+    for (const client of [...others, ...others]) expect(await client.simple(statement)).toContain("C SELECT 1");
+    await holder?.simple("COMMIT");
+    await orphans(0);
+    const rounds = await Promise.all(clients.map((client) => client.simple(statement)));
+    for (const answer of rounds) expect(answer).toContain("C SELECT 1");
+  });
+});
 
 describe("replication", () => {
   const login = (): Login => pgsteer.login("write", REPLICATOR);
