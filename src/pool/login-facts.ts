@@ -1,4 +1,4 @@
-// What is known of a server connection from its login on.
+// Where a server connection leads, and what its login learnt.
 
 import type { Millis } from "../core/units.ts";
 

@@ -18,6 +18,7 @@ import type { Endpoint, LoginFacts } from "./login-facts.ts";
 import { isShutdown, type LossCause, memberIsGoing } from "./loss.ts";
 import { Server, type ServerOwner } from "./server.ts";
 import { type LoginFailure, ServerLogin } from "./server-login.ts";
+import { ROLE_QUESTION } from "./sqlstates.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
 /** Settings of a pool, under PgBouncer's names in the configuration. Times in ms, 0 for "never". */
@@ -34,6 +35,14 @@ export interface PoolOptions {
   readonly keepAlive: KeepAlive | null;
 }
 
+/** Of a pool that serves one client alone: its server is logged in as the client asks, and closed when the client leaves it. */
+export interface Dedicated {
+  /** The client's number. */
+  readonly client: number;
+  /** Startup parameters beyond user and database. */
+  readonly parameters: ReadonlyMap<string, string>;
+}
+
 /** What distinguishes one pool from another. */
 export interface PoolIdentity {
   readonly endpoint: Endpoint;
@@ -43,6 +52,8 @@ export interface PoolIdentity {
   readonly purpose: "write" | "read";
   /** Sequence of the leadership under which its write connections were opened; 0 for reads. */
   readonly epoch: number;
+  /** Absent: it serves whoever comes. */
+  readonly dedicated?: Dedicated;
 }
 
 /** How a pool logs in to its servers. */
@@ -175,11 +186,12 @@ export class Pool implements ServerOwner {
     if (this.#fenced) return server.close(fencedCause);
     if (!server.exchange.empty || server.midMessage)
       return this.#discard(server, "client left with a request under way");
+    if (mode === "session" && this.identity.dedicated !== undefined) return this.#discard(server, "client left");
     if (!server.cancels.none) return this.#awaitCancels(server, mode);
-    if (server.status !== TransactionStatus.Idle) return this.#clean(server, "ROLLBACK", mode);
-    if (mode === "session" && this.#options.serverResetQuery !== "") {
-      return this.#clean(server, this.#options.serverResetQuery, "transaction");
-    }
+    const steps: string[] = server.status === TransactionStatus.Idle ? [] : ["ROLLBACK"];
+    if (server.doubtful) steps.push(ROLE_QUESTION);
+    if (mode === "session" && this.#options.serverResetQuery !== "") steps.push(this.#options.serverResetQuery);
+    if (steps.length > 0) return this.#clean(server, steps);
     if (server.state === "active") server.takeBack(this.#clock.now());
     this.#offer(server);
   }
@@ -198,8 +210,8 @@ export class Pool implements ServerOwner {
     });
   }
 
-  /** Runs `sql`, within a deadline, then takes the server back as clean. */
-  #clean(server: Server, sql: string, next: "transaction" | "session"): void {
+  /** Runs `steps`, each within a deadline, then takes the server back as clean. */
+  #clean(server: Server, [sql = "", ...rest]: readonly string[]): void {
     this.#tested.add(server);
     const deadline = this.#clock.after(millis(RESET_TIMEOUT_MS), () => this.#discard(server, "reset took too long"));
     server.run(
@@ -209,14 +221,20 @@ export class Pool implements ServerOwner {
         deadline.cancel();
         this.#tested.delete(server);
         if (server.state === "closed") return;
+        if (sql === ROLE_QUESTION && !result.ok) return this.#roleIsGone(server);
         if (!result.ok || server.status !== TransactionStatus.Idle) return this.#discard(server, "reset failed");
+        if (sql === ROLE_QUESTION) server.doubtful = false;
         if (sql === this.#options.serverResetQuery) server.sessionReset();
-        if (next === "session" && this.#options.serverResetQuery !== "") {
-          return this.#clean(server, this.#options.serverResetQuery, "transaction");
-        }
+        if (rest.length > 0) return this.#clean(server, rest);
         this.#offer(server);
       },
     );
+  }
+
+  /** Its session belongs to a role that was dropped: so do those of all others here. */
+  #roleIsGone(server: Server): void {
+    for (const each of [...this.#active, ...this.#tested]) each.doubtful = true;
+    for (const each of [server, ...this.#idle]) this.#discard(each, "its role was dropped");
   }
 
   /** An idle server: to the oldest waiter, or to the others that are idle. */
@@ -249,9 +267,10 @@ export class Pool implements ServerOwner {
   }
 
   #startLogin(): void {
-    const { endpoint, user, database } = this.identity;
+    const { endpoint, user, database, dedicated } = this.identity;
     const { serverConnectTimeoutMs: timeoutMs, keepAlive } = this.#options;
-    const options = { endpoint, user, database, ...this.#login(), timeoutMs, keepAlive };
+    const parameters = dedicated?.parameters ?? new Map<string, string>();
+    const options = { endpoint, user, database, parameters, ...this.#login(), timeoutMs, keepAlive };
     const login = new ServerLogin(this.#clock, options, {
       loggedIn: (transport, facts) => {
         this.#logins.delete(login);
@@ -270,7 +289,8 @@ export class Pool implements ServerOwner {
     this.counters.logins += 1;
     const reported = facts.parameters.get("in_hot_standby");
     if (reported !== undefined) return this.#admit(server, reported === "on");
-    // Before PostgreSQL 14 nothing is reported: ask.
+    // Before PostgreSQL 14 nothing is reported: ask. What serves physical replication knows no SQL; discovery has asked.
+    if (this.identity.dedicated !== undefined) return this.#admit(server, null);
     this.#tested.add(server);
     server.run(
       "SELECT pg_catalog.pg_is_in_recovery()",
@@ -286,7 +306,8 @@ export class Pool implements ServerOwner {
   /** The gate: a write connection to a server in recovery is none. */
   #admit(server: Server, inRecovery: boolean | null): void {
     this.#observer.loggedIn(this, server.parameters, inRecovery);
-    if (this.identity.purpose === "write" && inRecovery !== false) {
+    const unknown = inRecovery === null && this.identity.dedicated !== undefined;
+    if (this.identity.purpose === "write" && inRecovery !== false && !unknown) {
       this.#retryLater();
       this.#discard(server, "server is in recovery");
       return;
@@ -299,7 +320,9 @@ export class Pool implements ServerOwner {
     this.counters.loginFailures += 1;
     const { endpoint, user, database } = this.identity;
     this.#logger.warn({ member: endpoint.member, user, database, reason: failure.reason }, "server login failed");
-    if (failure.transient) {
+    // Who replicates is not one of many for whom there will be room soon.
+    const final = failure.kind === "refused" && this.identity.dedicated !== undefined && !isShutdown(failure.fields);
+    if (failure.transient && !final) {
       // Too many connections, say, is no sign that the member is going.
       const away = failure.kind === "unreachable" || isShutdown(failure.fields);
       if (away) this.#observer.failed(this, failure.reason);

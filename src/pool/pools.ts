@@ -32,6 +32,7 @@ const keyOf = (identity: PoolIdentity): string =>
     identity.epoch,
     identity.database,
     identity.user,
+    identity.dedicated?.client ?? 0,
   ]);
 
 export class Pools {

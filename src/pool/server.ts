@@ -26,9 +26,8 @@ import type { ServerHolder } from "./holder.ts";
 import type { Endpoint, LoginFacts } from "./login-facts.ts";
 import { type LossCause, lossFields } from "./loss.ts";
 import { followsClient, SettingsSet } from "./settings.ts";
+import { DUPLICATE_STATEMENT, roleDoubts } from "./sqlstates.ts";
 import { ServerStatements } from "./statements.ts";
-
-const DUPLICATE_STATEMENT = "42P05";
 
 /** Who owns the server: its pool. */
 export interface ServerOwner {
@@ -66,6 +65,8 @@ export class Server implements FrameSink, TransportSink {
   /** Transaction status at the last ReadyForQuery. */
   status: number = TransactionStatus.Idle;
   readonly cancels = new CancelsInFlight();
+  /** Whether its role may be gone: to be asked before anybody else gets it. */
+  doubtful = false;
   readonly #transport: Transport;
   readonly #framer = new Framer(this);
   readonly #owner: ServerOwner;
@@ -361,6 +362,7 @@ export class Server implements FrameSink, TransportSink {
     if (verdict === UNEXPECTED) return this.#violation("unexpected ErrorResponse");
     if (verdict === SWALLOW) this.#ownError = fields;
     if (verdict === SWALLOW || this.#state.kind !== "active") return;
+    if (roleDoubts.has(fields.sqlstate)) this.doubtful = true;
     const instead = this.#state.holder.session.failed(fields) ?? replacement;
     if (instead !== null) this.#state.holder.reply(instead, 0, instead.length);
     else this.#state.holder.reply(buffer, start, end);

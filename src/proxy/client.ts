@@ -356,7 +356,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
   /** Leaves once it is between transactions; at once where it already is. `error` is its last word. */
   drain(error: ProxyError): void {
     this.#draining = error;
-    if (phaseOf(this.#state) === "idle") this.end(error);
+    if (phaseOf(this.#state) === "idle" || this.session.endless(this.server)) this.end(error);
   }
 
   /** Disconnects a client that takes too long, and asks one whose end is in doubt. */

@@ -23,6 +23,7 @@ import type { ClientFacts } from "./client-facts.ts";
 import { ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
 import type { ClientContext, ClientOwner, ClientSession, Lease } from "./client-session.ts";
 import { type PreambleSink, ProxyPreamble } from "./proxy-preamble.ts";
+import { replicationSession } from "./replication.ts";
 import { Session, type SessionOptions } from "./session.ts";
 import type { Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
@@ -126,19 +127,19 @@ export class Reception implements ClientLoginSink, PreambleSink {
   }
 
   authenticated(facts: ClientFacts, farewell: MessageWriter, rest: Buffer): void {
-    if (facts.replication !== null) {
-      return this.refused(new ProxyError("feature_not_supported", "replication connections are not routed"));
-    }
     this.#transport.write(farewell.finish());
     // Whatever comes early, its end included, is for the client to read.
     this.#transport.pause();
     const { clock, steering, balance, route, client } = this.#context;
-    const session = {
-      group: steering.group(facts.database, facts.user),
-      balance,
-      session: this.#session(facts),
-      target: sessionTarget(route, facts.settings),
-    };
+    const session =
+      facts.replication === null
+        ? {
+            group: steering.group(facts.database, facts.user),
+            balance,
+            session: new Session(SettingsSet.of(facts.settings), this.#sessionOptions),
+            target: sessionTarget(route, facts.settings),
+          }
+        : replicationSession(steering, balance, this.#id, facts, this.#sessionOptions);
     this.#welcome = new Welcome(clock, steering, session, client.queryWaitTimeoutMs, {
       welcome: (parameters, lease) => this.#become(facts, session, parameters, lease, rest),
       refused: (error) => this.refused(error),
@@ -147,10 +148,9 @@ export class Reception implements ClientLoginSink, PreambleSink {
     this.#welcome.begin();
   }
 
-  #session(facts: ClientFacts): Session {
+  get #sessionOptions(): SessionOptions {
     const { traffic } = this.#context;
-    const count: SessionOptions["count"] = (cause, outcome) => traffic.countSessionState(cause, outcome);
-    return new Session(SettingsSet.of(facts.settings), { ...this.#context, count });
+    return { ...this.#context, count: (cause, outcome) => traffic.countSessionState(cause, outcome) };
   }
 
   cancelRequested(pid: number, key: Buffer): void {
@@ -193,7 +193,7 @@ export class Reception implements ClientLoginSink, PreambleSink {
       steering,
       traffic,
       owner: this.#owner,
-      readsIntent: route === "auto",
+      readsIntent: route === "auto" && facts.replication === null,
       ...this.#context.client,
     };
     const client = new Client(context, this.#transport, identity, { ...session, lease });
@@ -201,6 +201,8 @@ export class Reception implements ClientLoginSink, PreambleSink {
     this.#owner.receptionDone(this, client, pid);
     const writer = readyWriter(parameters, pid, key);
     this.#transport.write(writer.finish());
+    // Its server is there already, and nobody else's.
+    if (facts.replication !== null) client.seek(session.target);
     this.#transport.resume();
     if (rest.length > 0) this.#transport.deliver(rest, 0, rest.length);
   }

@@ -6,6 +6,7 @@ import type { SessionListener } from "../pool/holder.ts";
 import { isPlainSetting } from "../pool/plain-settings.ts";
 import type { Server } from "../pool/server.ts";
 import { followsClient, type SettingsSet } from "../pool/settings.ts";
+import { FEATURE_NOT_SUPPORTED } from "../pool/sqlstates.ts";
 import type { StatementRegistry } from "../pool/statements.ts";
 import { Frontend, TransactionStatus } from "../protocol/constants.ts";
 import { PASS, type Verdict } from "../protocol/framer.ts";
@@ -29,9 +30,9 @@ export interface SessionOptions {
   readonly onSessionState: OnSessionState;
   /** Hears what a client leaves in its session: that it pins, is refused, or is passed over. */
   readonly count: (cause: PinCause, outcome: "pinned" | "refused" | "ignored") => void;
+  /** Whether it is for replication: what streams then does not end by itself. */
+  readonly replicates?: boolean;
 }
-
-const FEATURE_NOT_SUPPORTED = "0A000";
 
 export class Session implements SessionListener {
   /** What is on its way to the server, or being answered. */
@@ -40,6 +41,7 @@ export class Session implements SessionListener {
   readonly mapper: StatementMapper | null;
   /** No transaction of more than one statement is allowed. */
   readonly statementMode: boolean;
+  readonly #replicates: boolean;
   readonly #moves: boolean;
   readonly #effects: SessionEffects;
   readonly #binding: Binding;
@@ -68,6 +70,7 @@ export class Session implements SessionListener {
     this.#startup = startup;
     this.#settings = startup;
     this.#effects = effects;
+    this.#replicates = options.replicates === true;
     this.#binding = new Binding(onSessionState, count);
     this.#refusals = new Refusals(({ cause }) => count(cause, "refused"));
     this.statementMode = poolMode === "statement";
@@ -118,6 +121,11 @@ export class Session implements SessionListener {
   /** What the client leaves behind with its server: nothing that another client would meet, or a session to be reset. */
   get remains(): "transaction" | "session" {
     return this.#moves && !this.#binding.suspect && !this.#touched ? "transaction" : "session";
+  }
+
+  /** Whether what it does now does not end by itself: WAL is being streamed to it. */
+  endless(server: Server | null): boolean {
+    return this.#replicates && server?.exchange.copyIn === true;
   }
 
   /** How a message of this type has to be read. */
@@ -221,7 +229,6 @@ export class Session implements SessionListener {
 
   failed(fields: ErrorFields): Buffer | null {
     this.#failed = true;
-    // "cached plan must not change result type", among others.
     if (fields.sqlstate === FEATURE_NOT_SUPPORTED) this.mapper?.retire();
     return this.#refusals.wordsFor(fields);
   }

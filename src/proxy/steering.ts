@@ -11,7 +11,7 @@ import type { Millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import type { LeaderState, Member, MemberName, Topology } from "../discovery/topology.ts";
 import { byAdministrator, type LossCause } from "../pool/loss.ts";
-import type { Pool, PoolIdentity, PoolLogin, PoolOptions, Waiter } from "../pool/pool.ts";
+import type { Dedicated, Pool, PoolIdentity, PoolLogin, PoolOptions, Waiter } from "../pool/pool.ts";
 import { Pools, type PoolTotals } from "../pool/pools.ts";
 import type { Server } from "../pool/server.ts";
 import { followsClient } from "../pool/settings.ts";
@@ -33,6 +33,8 @@ export interface Seeker extends Waiter {
 export interface Group {
   readonly database: string;
   readonly user: string;
+  /** Of a client that has a server to itself. */
+  readonly dedicated?: Dedicated;
   /** Pools that served last; asked for again once fenced. */
   write: Pool | null;
   readonly reads: Map<MemberName, Pool>;
@@ -118,6 +120,11 @@ export class Steering {
     return group;
   }
 
+  /** A group of one client, that nobody else can find. */
+  dedicatedGroup(database: string, user: string, dedicated: Dedicated): Group {
+    return { database, user, dedicated, write: null, reads: new Map(), welcomes: new Map(), reported: "" };
+  }
+
   /** A group without a living pool is made again when it is needed. */
   #forgetUnusedGroups(): void {
     for (const [key, { write, reads }] of this.#groups) {
@@ -126,7 +133,8 @@ export class Steering {
     }
   }
 
-  #noteReported({ database, user }: PoolIdentity, parameters: ReadonlyMap<string, string>): void {
+  #noteReported({ database, user, dedicated }: PoolIdentity, parameters: ReadonlyMap<string, string>): void {
+    if (dedicated !== undefined) return;
     const group = this.group(database, user);
     const reported = JSON.stringify(
       [...parameters].filter(([name]) => followsClient(name) || name === "server_version"),
@@ -207,7 +215,8 @@ export class Steering {
     const known = purpose === "write" ? group.write : group.reads.get(member.name);
     if (known && !known.fenced && known.identity.epoch === epoch && leadsTo(known.identity, member)) return known;
     const endpoint = { member: member.name, host: member.host, port: member.port };
-    const identity: PoolIdentity = { endpoint, database: group.database, user: group.user, purpose, epoch };
+    const { database, user, dedicated } = group;
+    const identity: PoolIdentity = { endpoint, database, user, purpose, epoch, ...(dedicated && { dedicated }) };
     const pool = this.#pools.of(identity, () => this.#loginOf(group.user));
     if (purpose === "write") group.write = pool;
     else group.reads.set(member.name, pool);

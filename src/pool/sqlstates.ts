@@ -1,0 +1,15 @@
+// Errors of PostgreSQL that mean something to a pool, by SQLSTATE: texts are translated, codes are not
+// (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+
+export const DUPLICATE_STATEMENT = "42P05";
+/** "cached plan must not change result type", among others. */
+export const FEATURE_NOT_SUPPORTED = "0A000";
+
+/**
+ * What a session meets whose role was dropped: it may do nothing ("permission denied"), or its role cannot be named ("invalid role
+ * OID"). Mostly these mean something harmless, so they only raise a question.
+ */
+export const roleDoubts: ReadonlySet<string> = new Set(["42501", "42704", "28000"]);
+
+/** Fails where the role of the session is no more, even when another one has its name. */
+export const ROLE_QUESTION = "SELECT current_user, session_user";
