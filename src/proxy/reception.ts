@@ -201,8 +201,6 @@ export class Reception implements ClientLoginSink, PreambleSink {
     this.#owner.receptionDone(this, client, pid);
     const writer = readyWriter(parameters, pid, key);
     this.#transport.write(writer.finish());
-    // Its server is there already, and nobody else's.
-    if (facts.replication !== null) client.seek(session.target);
     this.#transport.resume();
     if (rest.length > 0) this.#transport.deliver(rest, 0, rest.length);
   }
