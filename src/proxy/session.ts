@@ -9,7 +9,7 @@ import type { StatementRegistry } from "../pool/statements.ts";
 import { Frontend, TransactionStatus } from "../protocol/constants.ts";
 import { PASS, type Verdict } from "../protocol/framer.ts";
 import type { ErrorFields } from "../protocol/messages.ts";
-import { type Effects, type PinCause, unknownEffects } from "../routing/session-effects.ts";
+import { createsTemporary, creation, type Effects, type PinCause, unknownEffects } from "../routing/session-effects.ts";
 import type { SessionEffects } from "../routing/session-state.ts";
 import { Binding, type OnSessionState } from "./binding.ts";
 import { Flight } from "./flight.ts";
@@ -147,7 +147,7 @@ export class Session implements SessionListener {
   #run(server: Server, effects: Effects | null): void {
     this.#runs += 1;
     if (this.#making !== null) this.#doubtSettings();
-    const does = effects ?? this.#lasting;
+    const does = effects ?? this.#lasting ?? (createsTemporary(this.#settings.get("search_path")) ? creation : null);
     if (does === null) return;
     this.#binding.runs(does);
     const { settings, customNames } = does;
