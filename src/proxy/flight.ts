@@ -18,12 +18,6 @@ export class Flight {
     }
   }
 
-  /** The text of what is in flight, where that is one simple query; null otherwise. */
-  get text(): string | null {
-    const bytes = this.#overflowed ? null : this.#gather.peek();
-    return bytes === null ? null : loneQuery(bytes);
-  }
-
   /** Nothing is owed any more. */
   clear(): void {
     this.#overflowed = false;

@@ -169,8 +169,6 @@ export class Session implements SessionListener {
 
   /** Nothing is owed any more; `server` stands as its ReadyForQuery said. */
   answered(server: Server): void {
-    this.flight.clear();
-    this.#refusals.clear();
     const making = this.#making;
     if (making !== null && !this.#failed) {
       // Fewer are those of a text that was not run.
@@ -178,6 +176,18 @@ export class Session implements SessionListener {
         this.#touched = true;
       else if (this.#tags > 0) this.#make(server, making);
     }
+    this.flight.clear();
+    this.#forget();
+  }
+
+  /** The server is gone. What was in flight is taken from here; null when it was too much to keep. */
+  lost(): Buffer | null {
+    this.#forget();
+    return this.flight.take();
+  }
+
+  #forget(): void {
+    this.#refusals.clear();
     this.#making = null;
     this.#runs = 0;
     this.#tags = 0;

@@ -3,6 +3,7 @@
 
 import { randomUUID } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { plainSettings } from "../../src/pool/plain-settings.ts";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { type Pgsteer, type PgsteerConfiguration, startPgsteer } from "../support/pgsteer.ts";
 import { frontend, RawClient } from "../support/raw-client.ts";
@@ -127,6 +128,13 @@ describe("with one server for all, a session's", () => {
     expect(latin.parameters.get("client_encoding")).toBe("LATIN1");
     expect(await one.value("SHOW client_encoding")).toBe("UTF8");
   });
+});
+
+test("No setting that is taken at its word is a text, of which PostgreSQL could make another one", async () => {
+  const list = [...plainSettings].map((name) => `'${name}'`).join(", ");
+  const { rows } = await cluster.sql("node1", `SELECT name, vartype FROM pg_settings WHERE name IN (${list})`);
+  expect(rows.length).toBeGreaterThan(50);
+  expect(rows.filter(({ vartype }) => vartype === "string")).toEqual([]);
 });
 
 describe("what its settings are, a server", () => {
