@@ -27,6 +27,12 @@ export class Gather {
     this.#end = end;
   }
 
+  /** All of it, where it is one piece; null otherwise. It stays gathered. */
+  peek(): Buffer | null {
+    if (this.#buffer === null || this.#earlier.length > 0) return null;
+    return this.#buffer.subarray(this.#start, this.#end);
+  }
+
   /** All of it as one buffer, copied only where it came in several pieces; null when there is nothing. */
   take(): Buffer | null {
     const buffer = this.#buffer;

@@ -18,6 +18,12 @@ export class Flight {
     }
   }
 
+  /** Whether what is in flight may say this: only where it came in one piece is it known not to. */
+  mayName(words: RegExp): boolean {
+    const bytes = this.#overflowed ? null : this.#gather.peek();
+    return bytes === null || words.test(bytes.toString("latin1"));
+  }
+
   /** Nothing is owed any more. */
   clear(): void {
     this.#overflowed = false;

@@ -52,6 +52,8 @@ export class Session implements SessionListener {
   #touched = false;
   /** Settings of the user's own that were named meanwhile: no server lists them. */
   readonly #named = new Set<string>();
+  /** What the startup packet asked for may have been reset to what the server has by itself. */
+  #reset = false;
   /** Texts that were run since nothing was owed, and of a lone one the settings that it makes once it has succeeded. */
   #runs = 0;
   #making: Effects | null = null;
@@ -98,6 +100,7 @@ export class Session implements SessionListener {
 
   /** Before the server may go to another client, or is the client's own, its session must be looked at. */
   get unsettled(): boolean {
+    if (this.#reset && this.keepsServer) return true;
     return this.#moves && (this.#binding.doubtful || (this.#touched && !this.#binding.bound));
   }
 
@@ -152,6 +155,7 @@ export class Session implements SessionListener {
     this.#binding.runs(does);
     const { settings, customNames } = does;
     for (const name of customNames) this.#named.add(name);
+    if (settings?.some(({ value }) => value === null)) this.#mayReset();
     if (settings === null) return this.#doubtSettings();
     if (settings.every(({ name, value }) => value !== null && isReported(server, name))) return;
     const sure = settings.every(
@@ -165,6 +169,10 @@ export class Session implements SessionListener {
   #doubtSettings(): void {
     this.#touched = true;
     this.#making = null;
+  }
+
+  #mayReset(): void {
+    if (this.#startup.size > 0) this.#reset = true;
   }
 
   /** Nothing is owed any more; `server` stands as its ReadyForQuery said. */
@@ -213,6 +221,8 @@ export class Session implements SessionListener {
     if (tag === "DISCARD ALL") this.#binding.binds("hidden_setting", false);
     if (tag === "LOAD") this.#binding.bind("load");
     if (tag === "SET" || tag === "RESET") this.#tags += 1;
+    const toDefault = tag === "SET" && !this.#moves && this.flight.mayName(/\bDEFAULT\b/i);
+    if (tag === "RESET" || tag === "DISCARD ALL" || toDefault) this.#mayReset();
   }
 
   failed(fields: ErrorFields): Buffer | null {
@@ -253,6 +263,7 @@ export class Session implements SessionListener {
     const answer = decodeSessionAnswer(row, this.#binding.doubtful);
     if (answer === null) return null;
     this.#touched = false;
+    this.#reset = false;
     this.#named.clear();
     this.#settings = this.#startup.overlaid(answer.settings);
     if (answer.pins !== null) this.#binding.settle(answer.pins);

@@ -9,7 +9,8 @@ import { type Effects, effectsOf, unknownEffects } from "./session-effects.ts";
 const leading = "SET|RESET|DISCARD|DEALLOCATE|LISTEN|UNLISTEN|PREPARE|LOAD|CLOSE|DROP|DO|CALL";
 const begins = new RegExp(String.raw`^\s*(?:${leading})\b`, "i");
 /** Behind a semicolon or a comment; a line break ends one kind of comment. Nothing else can stand in front of a statement. */
-const follows = new RegExp(String.raw`(?:;|\*/|[\n\r])\s*(?:${leading})\b`, "i");
+const follows = new RegExp(String.raw`(?:;|\*/)\s*(?:${leading})\b`, "i");
+const behindLine = new RegExp(String.raw`[\n\r][^\S\n\r]*(?:${leading})\b`, "i");
 /** Words that matter wherever they stand; U&"…" can hide any of them. First a look that costs little. */
 const hint = /temp|hold|advisory_|set_config|u&/i;
 const anywhere = /set_config|advisory_(?:un)?lock|\bhold\b|\btemp(?:orary)?\b|\bpg_temp|\bu&/i;
@@ -18,7 +19,8 @@ const anywhere = /set_config|advisory_(?:un)?lock|\bhold\b|\btemp(?:orary)?\b|\b
 export function mayTouchSession(sql: string): boolean {
   if (begins.test(sql) || (hint.test(sql) && anywhere.test(sql))) return true;
   const several = sql.indexOf(";") < sql.length - 1 && sql.includes(";");
-  return (several || sql.includes("*/") || sql.includes("--")) && follows.test(sql);
+  if ((several || sql.includes("*/")) && follows.test(sql)) return true;
+  return sql.includes("--") && behindLine.test(sql);
 }
 
 /** The effects of texts, remembered. One for all clients of a process. */

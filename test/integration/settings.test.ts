@@ -130,6 +130,41 @@ describe("with one server for all, a session's", () => {
   });
 });
 
+describe("RESET goes back to what the startup packet said", () => {
+  const pgsteer = steered("reset", ({ listeners, pool }) => {
+    pool["default_pool_size"] = 2;
+    Object.assign(listeners[0] ?? {}, { pool_mode: "session" });
+  });
+  const startup = { TimeZone: "Asia/Kolkata", application_name: "mine", options: "-c work_mem=7MB" };
+  const mine = ["Asia/Kolkata", "mine", "7MB"];
+
+  test.each([
+    ["in session mode", "auto", null],
+    ["for a client that is bound", "write", "LISTEN news"],
+    ["for any other", "write", null],
+  ] as const)("%s", async (_what, listener, bind) => {
+    const one = await client(pgsteer().login(listener), startup);
+    if (bind !== null) await one.simple(bind);
+    const found = async () => [
+      await one.value("SHOW TimeZone"),
+      await one.value("SHOW application_name"),
+      await one.value("SHOW work_mem"),
+    ];
+    for (const reset of [
+      ["RESET TimeZone", "RESET application_name", "RESET work_mem"],
+      ["SET TimeZone TO DEFAULT", "SET application_name TO DEFAULT", "SET work_mem TO DEFAULT"],
+      ["RESET ALL"],
+      ["DISCARD ALL"],
+    ]) {
+      await one.simple("SET TimeZone = 'UTC'; SET application_name = 'x'; SET work_mem = '1MB'");
+      expect(await found()).toEqual(["UTC", "x", "1MB"]);
+      for (const sql of reset) await one.simple(sql);
+      expect([reset, ...(await found())]).toEqual([reset, ...mine]);
+      expect([one.parameters.get("TimeZone"), one.parameters.get("application_name")]).toEqual(mine.slice(0, 2));
+    }
+  });
+});
+
 test("No setting that is taken at its word is a text, of which PostgreSQL could make another one", async () => {
   const list = [...plainSettings].map((name) => `'${name}'`).join(", ");
   const { rows } = await cluster.sql("node1", `SELECT name, vartype FROM pg_settings WHERE name IN (${list})`);
