@@ -2,7 +2,8 @@
 // literal alone. Of others only the server can tell: search_path and its like are quoted by their flags, default_text_search_config
 // is looked up, role is no setting (https://www.postgresql.org/docs/current/runtime-config-client.html).
 
-const plain = new Set([
+/** By name. None is a text: texts can be looked up, completed or quoted. */
+export const plainSettings: ReadonlySet<string> = new Set([
   "backslash_quote",
   "bytea_output",
   "check_function_bodies",
@@ -67,4 +68,4 @@ const plain = new Set([
 ]);
 
 /** Whether `name`, in lower case, is one of them. Settings of the user's own (`app.tenant`) are texts, and lists never quoted. */
-export const isPlainSetting = (name: string): boolean => plain.has(name) || /^[a-z_]\w*\.\w+$/.test(name);
+export const isPlainSetting = (name: string): boolean => plainSettings.has(name) || /^[a-z_]\w*\.\w+$/.test(name);

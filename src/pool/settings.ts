@@ -114,6 +114,9 @@ function quoteName(name: string): string {
 /** Whether a setting is of the user's own making: no server lists those, they can only be asked for by name. */
 export const isCustom = (name: string): boolean => name.includes(".");
 
+/** Of a transaction, not of the session. */
+const ofTransaction = "'transaction_deferrable', 'transaction_isolation', 'transaction_read_only'";
+
 /** Asks a session which settings were made in it: one JSON object, names to values. `custom`: the user's own that it may have. */
 export function settingsQuestion(custom: Iterable<string>): string {
   const names = [...custom].map((name) => `(${quoteText(name)})`);
@@ -121,7 +124,7 @@ export function settingsQuestion(custom: Iterable<string>): string {
     WHERE pg_catalog.current_setting(name, true) IS NOT NULL AND NOT EXISTS (
       SELECT 1 FROM pg_catalog.pg_settings known WHERE pg_catalog.lower(known.name) = own.name)`;
   return `SELECT coalesce(pg_catalog.json_object_agg(name, setting), '{}')::text FROM (
-  SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' AND name !~ '^transaction_'
+  SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT IN (${ofTransaction})
   UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none'
   ${names.length === 0 ? "" : own}) s`;
 }

@@ -163,7 +163,7 @@ export class ClientReader implements FrameSink {
       midReply: server.midReply,
       replied,
       midRequest: !this.intake.atBoundary,
-      flight: this.#session.flight.take(),
+      flight: this.#session.lost(),
       resends,
       memberLives: false,
       textOf: (name) => mapper?.textOf(name) ?? null,

@@ -18,10 +18,10 @@ export class Flight {
     }
   }
 
-  /** The text of what is in flight, where that is one simple query; null otherwise. */
-  get text(): string | null {
+  /** Whether what is in flight may say this: only where it came in one piece is it known not to. */
+  mayName(words: RegExp): boolean {
     const bytes = this.#overflowed ? null : this.#gather.peek();
-    return bytes === null ? null : loneQuery(bytes);
+    return bytes === null || words.test(bytes.toString("latin1"));
   }
 
   /** Nothing is owed any more. */

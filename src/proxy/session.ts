@@ -11,7 +11,7 @@ import type { StatementRegistry } from "../pool/statements.ts";
 import { Frontend, TransactionStatus } from "../protocol/constants.ts";
 import { PASS, type Verdict } from "../protocol/framer.ts";
 import type { ErrorFields } from "../protocol/messages.ts";
-import { type Effects, type PinCause, unknownEffects } from "../routing/session-effects.ts";
+import { createsTemporary, creation, type Effects, type PinCause, unknownEffects } from "../routing/session-effects.ts";
 import type { SessionEffects } from "../routing/session-state.ts";
 import { Binding, type OnSessionState } from "./binding.ts";
 import { Flight } from "./flight.ts";
@@ -57,6 +57,8 @@ export class Session implements SessionListener {
   #touched = false;
   /** Settings of the user's own that were named meanwhile: no server lists them. */
   readonly #named = new Set<string>();
+  /** What the startup packet asked for may have been reset to what the server has by itself. */
+  #reset = false;
   /** Texts that were run since nothing was owed, and of a lone one the settings that it makes once it has succeeded. */
   #runs = 0;
   #making: Effects | null = null;
@@ -115,6 +117,7 @@ export class Session implements SessionListener {
 
   /** Before the server may go to another client, or is the client's own, its session must be looked at. */
   get unsettled(): boolean {
+    if (this.#reset && this.keepsServer) return true;
     return this.#moves && (this.#binding.doubtful || (this.#touched && !this.#binding.bound));
   }
 
@@ -169,11 +172,12 @@ export class Session implements SessionListener {
   #run(server: Server, effects: Effects | null): void {
     this.#runs += 1;
     if (this.#making !== null) this.#doubtSettings();
-    const does = effects ?? this.#lasting;
+    const does = effects ?? this.#lasting ?? (createsTemporary(this.#settings.get("search_path")) ? creation : null);
     if (does === null) return;
     this.#binding.runs(does);
     const { settings, customNames } = does;
     for (const name of customNames) this.#named.add(name);
+    if (settings?.some(({ value }) => value === null)) this.#mayReset();
     if (settings === null) return this.#doubtSettings();
     if (settings.every(({ name, value }) => value !== null && isReported(server, name))) return;
     const sure = settings.every(
@@ -189,10 +193,12 @@ export class Session implements SessionListener {
     this.#making = null;
   }
 
+  #mayReset(): void {
+    if (this.#startup.size > 0) this.#reset = true;
+  }
+
   /** Nothing is owed any more; `server` stands as its ReadyForQuery said. */
   answered(server: Server): void {
-    this.flight.clear();
-    this.#refusals.clear();
     const making = this.#making;
     if (making !== null && !this.#failed) {
       // Fewer are those of a text that was not run.
@@ -200,6 +206,18 @@ export class Session implements SessionListener {
         this.#touched = true;
       else if (this.#tags > 0) this.#make(server, making);
     }
+    this.flight.clear();
+    this.#forget();
+  }
+
+  /** The server is gone. What was in flight is taken from here; null when it was too much to keep. */
+  lost(): Buffer | null {
+    this.#forget();
+    return this.flight.take();
+  }
+
+  #forget(): void {
+    this.#refusals.clear();
     this.#making = null;
     this.#runs = 0;
     this.#tags = 0;
@@ -225,6 +243,8 @@ export class Session implements SessionListener {
     if (tag === "DISCARD ALL") this.#binding.binds("hidden_setting", false);
     if (tag === "LOAD") this.#binding.bind("load");
     if (tag === "SET" || tag === "RESET") this.#tags += 1;
+    const toDefault = tag === "SET" && !this.#moves && this.flight.mayName(/\bDEFAULT\b/i);
+    if (tag === "RESET" || tag === "DISCARD ALL" || toDefault) this.#mayReset();
   }
 
   failed(fields: ErrorFields): Buffer | null {
@@ -264,6 +284,7 @@ export class Session implements SessionListener {
     const answer = decodeSessionAnswer(row, this.#binding.doubtful);
     if (answer === null) return null;
     this.#touched = false;
+    this.#reset = false;
     this.#named.clear();
     this.#settings = this.#startup.overlaid(answer.settings);
     if (answer.pins !== null) this.#binding.settle(answer.pins);

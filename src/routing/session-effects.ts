@@ -186,6 +186,7 @@ const fleeting = new Set(["transaction_isolation", "transaction_read_only", "tra
 function collectSet(node: Fields, found: Collected): void {
   const kind = text(node["kind"]);
   const name = text(node["name"]).toLowerCase();
+  if (name === "search_path" && createsTemporary(literal(list(node["args"])[0]))) found.opaque = true;
   if (node["is_local"] === true || fleeting.has(name)) return;
   if (name === "session_authorization") {
     if (kind === "VAR_SET_VALUE") found.pin("session_authorization", "another session authorization");
@@ -213,6 +214,12 @@ function collectCharacteristics(name: string, node: Fields, found: Collected): v
     else found.set(setting, value);
   }
 }
+
+/** Whether what is created under this search_path, and named without a schema, is temporary. */
+export const createsTemporary = (searchPath: string | null): boolean => /^\s*"?pg_temp/i.test(searchPath ?? "");
+
+/** What may create something. */
+export const creation: Effects = { ...new Collected().effects, opaque: true };
 
 const OPT_HOLD = 0x20;
 
@@ -251,7 +258,10 @@ function collectCall(node: Fields, found: Collected): void {
     const keys = args.map((arg) => literal(arg) ?? "…").join(", ");
     found.pin("advisory_lock", `session advisory lock (${keys})`);
   } else if (unlocks.test(name)) found.undoes.add("advisory_lock");
-  else if (name === "set_config" && !isLocalCall(args)) collectSetConfig(args, found);
+  else if (name === "set_config") {
+    if (literal(args[0])?.toLowerCase() === "search_path" && createsTemporary(literal(args[1]))) found.opaque = true;
+    if (!isLocalCall(args)) collectSetConfig(args, found);
+  }
 }
 
 function collectSetConfig(args: readonly unknown[], found: Collected): void {

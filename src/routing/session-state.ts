@@ -7,16 +7,20 @@ import { type Effects, effectsOf, unknownEffects } from "./session-effects.ts";
 
 /** Statements that begin so matter. An UPDATE has its SET elsewhere. */
 const leading = "SET|RESET|DISCARD|DEALLOCATE|LISTEN|UNLISTEN|PREPARE|LOAD|CLOSE|DROP|DO|CALL";
-/** Words that matter wherever they stand; U&"…" can hide any of them. */
-const anywhere = String.raw`set_config|advisory_(?:un)?lock|\bhold\b|\btemp(?:orary)?\b|\bpg_temp|\bu&`;
-/** Behind the beginning, a semicolon, or a comment: nothing else can stand in front of a statement. */
-const suspicion = new RegExp(String.raw`(?:^|;|\*/)\s*(?:${leading})\b|${anywhere}`, "i");
-/** A line break ends a comment of this kind. */
-const behindLineComment = new RegExp(String.raw`[\n\r]\s*(?:${leading})\b`, "i");
+const begins = new RegExp(String.raw`^\s*(?:${leading})\b`, "i");
+/** Behind a semicolon or a comment; a line break ends one kind of comment. Nothing else can stand in front of a statement. */
+const follows = new RegExp(String.raw`(?:;|\*/)\s*(?:${leading})\b`, "i");
+const behindLine = new RegExp(String.raw`[\n\r][^\S\n\r]*(?:${leading})\b`, "i");
+/** Words that matter wherever they stand; U&"…" can hide any of them. First a look that costs little. */
+const hint = /temp|hold|advisory_|set_config|u&/i;
+const anywhere = /set_config|advisory_(?:un)?lock|\bhold\b|\btemp(?:orary)?\b|\bpg_temp|\bu&/i;
 
 /** Whether the words of `sql` allow that it does something to its session. */
 export function mayTouchSession(sql: string): boolean {
-  return suspicion.test(sql) || (sql.includes("--") && behindLineComment.test(sql));
+  if (begins.test(sql) || (hint.test(sql) && anywhere.test(sql))) return true;
+  const several = sql.indexOf(";") < sql.length - 1 && sql.includes(";");
+  if ((several || sql.includes("*/")) && follows.test(sql)) return true;
+  return sql.includes("--") && behindLine.test(sql);
 }
 
 /** The effects of texts, remembered. One for all clients of a process. */

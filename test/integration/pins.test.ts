@@ -133,6 +133,21 @@ describe("a client stays with its server", () => {
     expect(await served()).toBe(true);
   });
 
+  test.each([
+    ["SET search_path = pg_temp, public", "CREATE TABLE x (n int)"],
+    ["SELECT set_config('search_path', 'pg_temp', false)", "extended: SELECT 1 AS n INTO x"],
+    ["BEGIN; SET LOCAL search_path = pg_temp", "CREATE TABLE x (n int); COMMIT"],
+  ])("with a table that is temporary by its search_path: %s", async (first, second) => {
+    const one = await client();
+    await one.simple(first);
+    expect((await run(one, second)).at(-1)).toBe("Z I");
+    await one.simple("SELECT 1");
+    expect(await pinned("write")).toEqual(["temporary_table"]);
+    await one.simple("SET search_path = public");
+    await one.simple("DROP TABLE pg_temp.x");
+    expect(await served()).toBe(true);
+  });
+
   test("with LOAD for good", async () => {
     const one = await RawClient.login(pgsteer.login("write", { ...SUPERUSER, database: "postgres" }));
     opened.push(one);

@@ -1,11 +1,14 @@
 // Session settings: those of the startup packet and those that are SET follow their client from server to server, and reach no
 // other client; a session's end takes everything away.
 
+import { randomUUID } from "node:crypto";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type Cluster, startCluster } from "../support/cluster.ts";
+import { plainSettings } from "../../src/pool/plain-settings.ts";
+import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { type Pgsteer, type PgsteerConfiguration, startPgsteer } from "../support/pgsteer.ts";
 import { frontend, RawClient } from "../support/raw-client.ts";
 import type { Login } from "../support/sql.ts";
+import { waitFor } from "../support/time.ts";
 
 let cluster: Cluster;
 const opened: RawClient[] = [];
@@ -124,6 +127,106 @@ describe("with one server for all, a session's", () => {
     const latin = await client(login(), { client_encoding: "latin1" });
     expect(latin.parameters.get("client_encoding")).toBe("LATIN1");
     expect(await one.value("SHOW client_encoding")).toBe("UTF8");
+  });
+});
+
+describe("RESET goes back to what the startup packet said", () => {
+  const pgsteer = steered("reset", ({ listeners, pool }) => {
+    pool["default_pool_size"] = 2;
+    Object.assign(listeners[0] ?? {}, { pool_mode: "session" });
+  });
+  const startup = { TimeZone: "Asia/Kolkata", application_name: "mine", options: "-c work_mem=7MB" };
+  const mine = ["Asia/Kolkata", "mine", "7MB"];
+
+  test.each([
+    ["in session mode", "auto", null],
+    ["for a client that is bound", "write", "LISTEN news"],
+    ["for any other", "write", null],
+  ] as const)("%s", async (_what, listener, bind) => {
+    const one = await client(pgsteer().login(listener), startup);
+    if (bind !== null) await one.simple(bind);
+    const found = async () => [
+      await one.value("SHOW TimeZone"),
+      await one.value("SHOW application_name"),
+      await one.value("SHOW work_mem"),
+    ];
+    for (const reset of [
+      ["RESET TimeZone", "RESET application_name", "RESET work_mem"],
+      ["SET TimeZone TO DEFAULT", "SET application_name TO DEFAULT", "SET work_mem TO DEFAULT"],
+      ["RESET ALL"],
+      ["DISCARD ALL"],
+    ]) {
+      await one.simple("SET TimeZone = 'UTC'; SET application_name = 'x'; SET work_mem = '1MB'");
+      expect(await found()).toEqual(["UTC", "x", "1MB"]);
+      for (const sql of reset) await one.simple(sql);
+      expect([reset, ...(await found())]).toEqual([reset, ...mine]);
+      expect([one.parameters.get("TimeZone"), one.parameters.get("application_name")]).toEqual(mine.slice(0, 2));
+    }
+  });
+});
+
+test("No setting that is taken at its word is a text, of which PostgreSQL could make another one", async () => {
+  const list = [...plainSettings].map((name) => `'${name}'`).join(", ");
+  const { rows } = await cluster.sql("node1", `SELECT name, vartype FROM pg_settings WHERE name IN (${list})`);
+  expect(rows.length).toBeGreaterThan(50);
+  expect(rows.filter(({ vartype }) => vartype === "string")).toEqual([]);
+});
+
+describe("what its settings are, a server", () => {
+  const pgsteer = steered("asked", ({ pool }) => {
+    pool["default_pool_size"] = 1;
+  });
+  beforeAll(async () => {
+    // The servers that are opened from now on write down what they are asked.
+    await cluster.sql("node1", `ALTER ROLE ${APPLICATION.user} SET log_statement = 'all'`);
+    await cluster.sql(
+      "node1",
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '${APPLICATION.user}'`,
+    );
+  });
+  afterAll(async () => {
+    await cluster.sql("node1", `ALTER ROLE ${APPLICATION.user} RESET log_statement`);
+  });
+
+  /** How often a server was asked on account of these statements. */
+  async function questions(statements: readonly string[]): Promise<number> {
+    const one = await client(pgsteer().login("write"));
+    const mark = `mark ${randomUUID()}`;
+    await one.simple(`SELECT '${mark}'`);
+    for (const sql of statements) await (sql.startsWith("!") ? one.extended(sql.slice(1)) : one.simple(sql));
+    await one.simple(`SELECT 'end of ${mark}'`);
+    const log = () => cluster.members[0]?.tail(400) ?? "";
+    await waitFor(() => log().includes(`end of ${mark}`), { timeoutMs: 5000, what: "the log has the last statement" });
+    const said = log().slice(log().indexOf(mark), log().indexOf(`end of ${mark}`));
+    return said.split("json_object_agg").length - 1;
+  }
+
+  test.each([
+    [["SET statement_timeout = '1min'", "SELECT 1"]],
+    [["!SET statement_timeout = '1min'", "!SELECT 1"]],
+    [["SET statement_timeout = '1min'; SET app.tenant = 7; RESET jit"]],
+    [["SET statement_timeout = 'nonsense'"]],
+    [["RESET search_path"]],
+    [["BEGIN", "SET TimeZone = 'Asia/Tokyo'", "SAVEPOINT s", "SET DateStyle = 'German'", "ROLLBACK TO s", "COMMIT"]],
+    [["BEGIN", "SET LOCAL work_mem = '8MB'", "COMMIT"]],
+    [["SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE"]],
+    [["SELECT set_config('work_mem', '8MB', true)"]],
+    [["UPDATE pg_description SET description = 'x' WHERE false"]],
+    [["SELECT 'SET work_mem = 1'", "SELECT 1 AS temp"]],
+  ])("is not asked where it can be known: %j", async (statements) => {
+    expect(await questions(statements)).toBe(0);
+  });
+
+  test.each([
+    [["SET search_path = a, b"]],
+    [["BEGIN", "SET work_mem = '8MB'", "COMMIT"]],
+    [["BEGIN", "SET app.tenant = 7", "ROLLBACK"]],
+    [["SET work_mem = '8MB'; COMMIT; SELECT 1/0"]],
+    [["RESET ALL"]],
+    [["SELECT set_config('work_mem', '8MB', false)"]],
+    [["DO $$ BEGIN NULL; END $$"]],
+  ])("is asked once where it cannot: %j", async (statements) => {
+    expect(await questions(statements)).toBe(1);
   });
 });
 

@@ -8,6 +8,7 @@ import { sleep } from "./time.ts";
 /** Long enough for a local server to have said all that it says. */
 const QUIET_MS = 15;
 const DEADLINE_MS = 4000;
+const OF_SERVER = new Set(["in_hot_standby"]);
 
 /** What a client sends in one go. */
 export interface Turn {
@@ -66,6 +67,13 @@ export class Conversation {
       this.#routed.send(turn.bytes.subarray(places[index], place));
     }
     return { truth, said: await this.#said(truth.length) };
+  }
+
+  /** Reported parameters as both were last told, but for those that describe the server or the route. */
+  get parameters(): { readonly truth: Record<string, string>; readonly said: Record<string, string> } {
+    const told = ({ parameters }: RawClient) =>
+      Object.fromEntries([...parameters].filter(([name]) => !OF_SERVER.has(name)).toSorted());
+    return { truth: told(this.#direct), said: told(this.#routed) };
   }
 
   /** Both say goodbye; what each still said. */

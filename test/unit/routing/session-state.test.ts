@@ -196,6 +196,31 @@ describe("a text that cannot be read", () => {
 });
 
 describe("words", () => {
+  test("are looked for in a time that grows no faster than the text", () => {
+    for (const unit of ["\n", " ", ";", "; ", "*/", "--", "--\n", "'", "u&", "temp", "a.", "a", "set_config('", "/*"]) {
+      const sql = unit.repeat(1_000_000 / unit.length);
+      for (const front of ["", "SELECT 1; --", "SET "]) {
+        mayTouchSession(front + sql);
+        unknownEffects(front + sql);
+      }
+    }
+  });
+
+  test("are found behind whatever separates statements", () => {
+    for (const front of [
+      "",
+      "\n\n",
+      "SELECT 1;",
+      "SELECT 1 ; \n\t",
+      "/* a */",
+      "--a\n",
+      "SELECT 1; -- a\r\n\n ",
+      "-- SELECT 1\n\n\n",
+    ]) {
+      expect([front, mayTouchSession(`${front}LISTEN a`)]).toEqual([front, true]);
+    }
+  });
+
   test("let plain queries through unread", () => {
     for (const sql of [
       "SELECT abalance FROM pgbench_accounts WHERE aid = 1",

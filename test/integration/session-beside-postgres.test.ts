@@ -1,6 +1,6 @@
-// Settings that follow clients, beside PostgreSQL: several clients take turns on fewer servers with random scripts of SET, RESET,
-// set_config, transactions, savepoints and errors. Each must hear what a connection of its own would have said, and have the
-// settings that it would have.
+// Sessions in transaction pooling, beside PostgreSQL: several clients take turns on few servers, with random scripts of what changes a
+// session, in transactions, with savepoints and errors. Each must hear what a connection of its own would have said, and have what it
+// would have: its settings, and what keeps it with its server.
 
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -15,7 +15,9 @@ const variants = [
   { servers: 2, statements: 200 },
   { servers: 2, statements: 0 },
 ] as const;
-type Variant = (typeof variants)[number];
+/** For what pins: nobody has to wait. */
+const roomy = { servers: 3, statements: 200 } as const;
+type Variant = (typeof variants)[number] | typeof roomy;
 
 let cluster: Cluster;
 const routers = new Map<Variant, Pgsteer>();
@@ -23,7 +25,7 @@ const routers = new Map<Variant, Pgsteer>();
 beforeAll(async () => {
   cluster = await startCluster({ members: 1 });
   await cluster.sql("node1", `CREATE ROLE other; GRANT other TO ${APPLICATION.user}`);
-  for (const [index, variant] of variants.entries()) {
+  for (const [index, variant] of [...variants, roomy].entries()) {
     const pgsteer = await startPgsteer(cluster, {
       name: `pgsteer${index}`,
       configure: ({ pool }) => {
@@ -125,48 +127,97 @@ interface Drawn {
 }
 const steps = (sql: string): Buffer =>
   Buffer.concat([frontend.parse(sql), frontend.bind(), frontend.describe(), frontend.execute()]);
-const sent: fc.Arbitrary<Omit<Drawn, "client">> = fc.oneof(
-  { weight: 6, arbitrary: texts.map((sql) => ({ shown: sql, bytes: frontend.query(sql), ready: 1 })) },
-  { weight: 3, arbitrary: texts.map((sql) => ({ shown: `PBDES ${sql}`, bytes: frontend.extended(sql), ready: 1 })) },
+/** `texts` in simple queries, alone and in a row, and by the extended protocol, alone and together in a batch. */
+function turnsOf(texts: fc.Arbitrary<string>, single: fc.Arbitrary<string>): fc.Arbitrary<Drawn> {
+  const sent: fc.Arbitrary<Omit<Drawn, "client">> = fc.oneof(
+    { weight: 6, arbitrary: texts.map((sql) => ({ shown: sql, bytes: frontend.query(sql), ready: 1 })) },
+    { weight: 3, arbitrary: texts.map((sql) => ({ shown: `PBDES ${sql}`, bytes: frontend.extended(sql), ready: 1 })) },
+    {
+      weight: 1,
+      arbitrary: fc.array(single, { minLength: 2, maxLength: 3 }).map((all) => ({
+        shown: `${all.map((sql) => `PBDE ${sql}`).join(" ")} S`,
+        bytes: Buffer.concat([...all.map(steps), frontend.sync()]),
+        ready: 1,
+      })),
+    },
+    {
+      weight: 1,
+      arbitrary: fc.array(texts, { minLength: 2, maxLength: 3 }).map((all) => ({
+        shown: all.map((sql) => `Q ${sql}`).join(" "),
+        bytes: Buffer.concat(all.map((sql) => frontend.query(sql))),
+        ready: all.length,
+      })),
+    },
+  );
+  return fc.record({ client: fc.nat(), sent }).map(({ client, sent: what }) => ({ client, ...what }));
+}
+
+const pinning = fc.constantFrom(
+  "LISTEN a",
+  "LISTEN b",
+  "UNLISTEN a",
+  "UNLISTEN *",
+  "CREATE TEMP TABLE x (n int)",
+  "CREATE TEMP TABLE y (n int) ON COMMIT DROP",
+  "CREATE TABLE pg_temp.z (n int)",
+  "DROP TABLE x",
+  "DROP TABLE z",
+  "DISCARD TEMP",
+  "SELECT pg_try_advisory_lock_shared(1)",
+  "SELECT pg_try_advisory_lock_shared(2), pg_try_advisory_xact_lock_shared(3)",
+  "SELECT pg_advisory_unlock_shared(1)",
+  "SELECT pg_advisory_unlock_all()",
+  "DECLARE c CURSOR WITH HOLD FOR SELECT 1",
+  "CLOSE c",
+  "CLOSE ALL",
+  "PREPARE p AS SELECT pg_try_advisory_lock_shared(4)",
+  "EXECUTE p",
+  "DEALLOCATE p",
+  "DEALLOCATE ALL",
+  "DISCARD ALL",
+  "SET app.tenant = 'x'",
+  "DO $$ BEGIN EXECUTE 'LISTEN c'; END $$",
+);
+const pinningTexts = fc.oneof(
+  { weight: 5, arbitrary: pinning },
+  { weight: 3, arbitrary: control },
   {
     weight: 1,
-    arbitrary: fc.array(fc.oneof(change, control), { minLength: 2, maxLength: 3 }).map((all) => ({
-      shown: `${all.map((sql) => `PBDE ${sql}`).join(" ")} S`,
-      bytes: Buffer.concat([...all.map(steps), frontend.sync()]),
-      ready: 1,
-    })),
-  },
-  {
-    weight: 1,
-    arbitrary: fc.array(texts, { minLength: 2, maxLength: 3 }).map((all) => ({
-      shown: all.map((sql) => `Q ${sql}`).join(" "),
-      bytes: Buffer.concat(all.map((sql) => frontend.query(sql))),
-      ready: all.length,
-    })),
+    arbitrary: fc.array(fc.oneof(pinning, control), { minLength: 2, maxLength: 3 }).map((all) => all.join("; ")),
   },
 );
-const turn: fc.Arbitrary<Drawn> = fc
-  .record({ client: fc.nat(), sent })
-  .map(({ client, sent: what }) => ({ client, ...what }));
 
 /** What a session has. A setting of the user's own that was never made on a server is no setting there yet. */
-const look = frontend.query(
+const settingsLook = frontend.query(
   `SELECT ${[...names, "role", "client_encoding", "default_transaction_read_only"]
     .map((name) => `coalesce(current_setting('${name}', true), '')`)
     .join(", ")}`,
+);
+
+/** What a session holds that cannot follow it. */
+const pinsLook = frontend.query(
+  `SELECT (SELECT string_agg(channel, ',' ORDER BY channel) FROM pg_listening_channels() channel),
+    (SELECT string_agg(relname, ',' ORDER BY relname) FROM pg_class WHERE relnamespace = pg_my_temp_schema()),
+    (SELECT string_agg(objid::text, ',' ORDER BY objid) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
+    (SELECT string_agg(name, ',' ORDER BY name) FROM pg_cursors WHERE is_holdable),
+    (SELECT string_agg(name, ',' ORDER BY name) FROM pg_prepared_statements WHERE from_sql),
+    coalesce(current_setting('app.tenant', true), '')`,
 );
 
 class Company {
   readonly #members: { readonly talk: Conversation; busy: boolean }[] = [];
   readonly #log: string[] = [];
   readonly #servers: number;
+  readonly #look: Buffer;
 
-  private constructor(servers: number) {
+  private constructor(servers: number, look: Buffer) {
     this.#servers = servers;
+    this.#look = look;
   }
 
-  static async open(size: number, { servers }: Variant, pgsteer: Pgsteer): Promise<Company> {
-    const company = new Company(servers);
+  /** `look`: the question that shows what a session has. */
+  static async open(size: number, { servers }: Variant, pgsteer: Pgsteer, look: Buffer): Promise<Company> {
+    const company = new Company(servers, look);
     for (let index = 0; index < size; index += 1) {
       const talk = await Conversation.open(cluster.login("node1", APPLICATION), pgsteer.login("write"));
       company.#members.push({ talk, busy: false });
@@ -182,19 +233,21 @@ class Company {
     if (member === undefined) throw new Error("nobody is here");
     this.#log.push(`${this.#members.indexOf(member)}: ${shown}`);
     await this.#say(member.talk, bytes, ready);
-    await this.#say(member.talk, look, 1);
+    await this.#say(member.talk, this.#look, 1);
     member.busy = member.talk.status !== "I";
   }
 
   async finish(): Promise<void> {
     const ended = this.#members.toSorted((a, b) => Number(b.busy) - Number(a.busy));
     for (const { talk } of ended) await this.#say(talk, frontend.query("ROLLBACK"), 1);
-    for (const { talk } of ended) await this.#say(talk, look, 1);
+    for (const { talk } of ended) await this.#say(talk, this.#look, 1);
   }
 
   async #say(talk: Conversation, bytes: Buffer, ready: number): Promise<void> {
     const { truth, said } = await talk.take({ bytes, ready, open: false, cuts: [] });
-    expect(said, `\n${this.#log.join("\n")}\n`).toEqual(truth);
+    const log = `\n${this.#log.join("\n")}\n`;
+    expect(said, log).toEqual(truth);
+    if (bytes === this.#look) expect(talk.parameters.said, log).toEqual(talk.parameters.truth);
   }
 
   destroy(): void {
@@ -202,25 +255,30 @@ class Company {
   }
 }
 
-describe("settings in transaction pooling, beside PostgreSQL", { timeout: 60_000 }, () => {
-  test.each(variants)("are alike: $servers servers, $statements statements", async (variant) => {
-    const pgsteer = routers.get(variant);
-    if (pgsteer === undefined) throw new Error("no router");
-    const property = fc.asyncProperty(
-      fc.integer({ min: 2, max: 3 }),
-      fc.array(turn, { maxLength: 16 }),
-      async (size, turns) => {
-        const company = await Company.open(size, variant, pgsteer);
-        try {
-          for (const drawn of turns) await company.take(drawn);
-          await company.finish();
-        } finally {
-          company.destroy();
-        }
-      },
-    );
-    const timeLimit = Number(process.env["PROPERTY_MS"] ?? 6_000);
-    const seed = Number(process.env["PROPERTY_SEED"] ?? 7);
-    await fc.assert(property, { numRuns: 5_000, seed, interruptAfterTimeLimit: timeLimit });
+async function compare(variant: Variant, turn: fc.Arbitrary<Drawn>, look: Buffer): Promise<void> {
+  const pgsteer = routers.get(variant);
+  if (pgsteer === undefined) throw new Error("no router");
+  const size = fc.integer({ min: 2, max: 3 });
+  const property = fc.asyncProperty(size, fc.array(turn, { maxLength: 16 }), async (clients, turns) => {
+    const company = await Company.open(clients, variant, pgsteer, look);
+    try {
+      for (const drawn of turns) await company.take(drawn);
+      await company.finish();
+    } finally {
+      company.destroy();
+    }
+  });
+  const interruptAfterTimeLimit = Number(process.env["PROPERTY_MS"] ?? 2_000);
+  const seed = Number(process.env["PROPERTY_SEED"] ?? 7);
+  await fc.assert(property, { numRuns: 5_000, seed, interruptAfterTimeLimit });
+}
+
+describe("in transaction pooling, beside PostgreSQL", { timeout: 60_000 }, () => {
+  test.each(variants)("settings are alike: $servers servers, $statements statements", async (variant) => {
+    await compare(variant, turnsOf(texts, fc.oneof(change, control)), settingsLook);
+  });
+
+  test("what keeps a client with its server is alike", async () => {
+    await compare(roomy, turnsOf(pinningTexts, fc.oneof(pinning, control)), pinsLook);
   });
 });
