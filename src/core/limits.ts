@@ -21,8 +21,12 @@ export const WELCOME_PROFILES_MAX = 256;
 export const RESEND_MAX = 3;
 /** First wait after a failed server login; doubles up to `server_login_retry`. Short, because a promotion takes a fraction of a second. */
 export const LOGIN_RETRY_INITIAL_MS = 10;
-/** A ROLLBACK or reset query that takes longer costs the server its connection. */
+/** A request of our own (ROLLBACK, reset, check or connect query) that takes longer costs the server its connection. */
 export const RESET_TIMEOUT_MS = 5_000;
+/** A client of a pool without any server, for which others under the same limit leave no room, gets one of theirs after this time. */
+export const CEDE_AFTER_MS = 100;
+/** After a login that was refused for good, `min_pool_size` waits this long for the next; a client that comes does not. */
+export const REFILL_RETRY_MS = 15_000;
 /** After our last words a client has this long to close its side. */
 export const LINGER_MS = 5_000;
 /** A cancel request that a server has not taken by then is given up. */

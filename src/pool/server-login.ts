@@ -10,14 +10,14 @@ import type { ServerTls } from "../auth/tls-options.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import type { ProxyError } from "../core/errors.ts";
 import { WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../core/limits.ts";
-import { millis } from "../core/units.ts";
+import { type Millis, millis } from "../core/units.ts";
 import { Backend, HEADER_BYTES } from "../protocol/constants.ts";
 import { Framer, type FrameSink, STOP, type Verdict, WHOLE } from "../protocol/framer.ts";
 import { decodeError, decodeParameterStatus, type ErrorFields, passwordMessage } from "../protocol/messages.ts";
 import { BodyReader, MalformedBody } from "../protocol/reader.ts";
 import { sslRequest, startupMessage } from "../protocol/startup.ts";
 import { Transport, type TransportSink } from "../protocol/transport.ts";
-import type { Endpoint, LoginFacts } from "./server.ts";
+import type { Endpoint } from "./server.ts";
 
 /** Who logs in, and how. */
 export interface LoginOptions {
@@ -32,6 +32,15 @@ export interface LoginOptions {
   readonly derivations: ScramDerivations;
   /** Startup parameters beyond user and database. */
   readonly parameters?: ReadonlyMap<string, string>;
+}
+
+/** What a login learnt. */
+export interface LoginFacts {
+  readonly endpoint: Endpoint;
+  readonly parameters: Map<string, string>;
+  readonly pid: number;
+  readonly key: Buffer;
+  readonly loggedInAt: Millis;
 }
 
 /** Why a login failed. */
@@ -50,6 +59,9 @@ export interface LoginSink {
 
 /** Starting up, shutting down, crash recovery, too many connections: the same login can succeed later. */
 const transientStates = new Set(["57P01", "57P02", "57P03", "53300", "08006", "53200"]);
+
+/** Whether trying again can help against a server's refusal. */
+export const isTransient = (fields: ErrorFields): boolean => transientStates.has(fields.sqlstate);
 
 type Step = "connecting" | "ssl" | "authenticating" | "done";
 
@@ -232,7 +244,7 @@ export class ServerLogin implements TransportSink, FrameSink {
     this.#fail({
       kind: "refused",
       fields,
-      transient: transientStates.has(fields.sqlstate),
+      transient: isTransient(fields),
       reason: fields.message,
     });
   }

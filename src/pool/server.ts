@@ -23,6 +23,7 @@ import { droppingTags, tellingLengths, tellingTags } from "./command-tags.ts";
 import { fakeAnswer } from "./fake-answers.ts";
 import type { ServerHolder } from "./holder.ts";
 import { type LossCause, lossFields } from "./loss.ts";
+import type { LoginFacts } from "./server-login.ts";
 import { followsClient, SettingsSet } from "./settings.ts";
 import { ServerStatements } from "./statements.ts";
 
@@ -53,15 +54,6 @@ type State =
   | { readonly kind: "tested"; readonly done: (result: OwnResult) => void; readonly now: () => Millis }
   | { readonly kind: "closed" };
 
-/** What login learnt. */
-export interface LoginFacts {
-  readonly endpoint: Endpoint;
-  readonly parameters: Map<string, string>;
-  readonly pid: number;
-  readonly key: Buffer;
-  readonly loggedInAt: Millis;
-}
-
 export class Server implements FrameSink, TransportSink {
   readonly endpoint: Endpoint;
   readonly parameters: Map<string, string>;
@@ -70,7 +62,11 @@ export class Server implements FrameSink, TransportSink {
   readonly loggedInAt: Millis;
   readonly exchange = new Exchange();
   readonly statements = new ServerStatements();
-  /** Session settings in force beyond those of the login. */
+  /** What connect_query has set: the settings from which its sessions start. */
+  base: SettingsSet = SettingsSet.empty;
+  /** A client has undone what connect_query did. */
+  baseLost = false;
+  /** Session settings in force beyond those of the login and of connect_query. */
   settings: SettingsSet = SettingsSet.empty;
   /** Transaction status at the last ReadyForQuery. */
   status: number = TransactionStatus.Idle;
@@ -137,7 +133,10 @@ export class Server implements FrameSink, TransportSink {
    * affair, and it must find none.
    */
   bringSettingsTo(wanted: SettingsSet, alone = false): void {
-    const parts = [alone && this.statements.size > 0 ? "DEALLOCATE ALL" : null, wanted.sqlFrom(this.settings)];
+    const parts = [
+      alone && this.statements.size > 0 ? "DEALLOCATE ALL" : null,
+      wanted.sqlFrom(this.settings, this.base),
+    ];
     if (alone) {
       this.statements.clear();
       this.statements.unnamed = null;

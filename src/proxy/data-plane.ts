@@ -12,7 +12,7 @@ import { CANCEL_RESERVE } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
-import type { PoolOptions } from "../pool/pool.ts";
+import { Quotas } from "../pool/quotas.ts";
 import { StatementRegistry } from "../pool/statements.ts";
 import { Balance } from "../routing/balance.ts";
 import type { ReadOptions, Route } from "../routing/target.ts";
@@ -20,8 +20,10 @@ import { CancelKeys } from "./cancel.ts";
 import type { Client } from "./client.ts";
 import type { ClientLoginOptions } from "./client-login.ts";
 import type { ClientIdentity } from "./client-session.ts";
+import { Directory, type DirectoryOptions } from "./directory.ts";
 import { Listener } from "./listener.ts";
 import { Reception, type ReceptionContext, type ReceptionOwner } from "./reception.ts";
+import { Seats } from "./seats.ts";
 import { Steering, type SteeringOptions } from "./steering.ts";
 import { Traffic } from "./traffic.ts";
 
@@ -44,7 +46,7 @@ export interface DataPlaneOptions {
   readonly authMethod: ClientLoginOptions["method"];
   readonly allowClearText: boolean;
   readonly secretOf: (user: string) => Secret | null;
-  readonly pool: PoolOptions;
+  readonly directory: DirectoryOptions;
   readonly maxClientConn: number;
   readonly queryWaitTimeoutMs: number;
   readonly clientLoginTimeoutMs: number;
@@ -75,6 +77,9 @@ export class DataPlane implements ReceptionOwner {
   readonly #statements = new StatementRegistry();
   readonly #mockKey = randomBytes(32);
   readonly #sweeper: Timer;
+  readonly #quotas: Quotas;
+  readonly #seats: Seats;
+  #directory: Directory;
   #options: DataPlaneOptions;
   #nextId = 1;
   #draining: ProxyError | null = null;
@@ -84,10 +89,13 @@ export class DataPlane implements ReceptionOwner {
     this.#clock = clock;
     this.#logger = logger;
     this.#options = options;
+    this.#directory = new Directory(options.directory);
+    this.#quotas = new Quotas(clock, this.#directory);
+    this.#seats = new Seats(this.#directory);
     this.#cancels = new CancelKeys(clock, randomBytes);
     for (const [cluster, feed] of feeds) {
-      const steering = new Steering(clock, logger.child({ cluster }), cluster, feed, this.#steeringOptions(cluster));
-      this.#steerings.set(cluster, steering);
+      const own = this.#steeringOptions(cluster);
+      this.#steerings.set(cluster, new Steering(clock, logger.child({ cluster }), this.#quotas, cluster, feed, own));
     }
     this.#sweeper = clock.every(millis(SWEEP_EVERY_MS), () => this.#sweep());
   }
@@ -135,6 +143,9 @@ export class DataPlane implements ReceptionOwner {
   /** Takes new settings: connections that are open stay as they are; new ones follow the new settings. */
   async reload(options: DataPlaneOptions): Promise<void> {
     this.#options = options;
+    this.#directory = new Directory(options.directory);
+    this.#quotas.reconfigure(this.#directory);
+    this.#seats.reconfigure(this.#directory);
     for (const [cluster, steering] of this.#steerings) steering.reconfigure(this.#steeringOptions(cluster));
     const wanted = new Map(options.listeners.map((listener) => [listener.name, listener]));
     for (const [name, active] of this.#listeners) {
@@ -228,6 +239,8 @@ export class DataPlane implements ReceptionOwner {
         clientIdleTimeoutMs: settings.clientIdleTimeoutMs,
       },
       poolMode: options.poolMode,
+      directory: this.#directory,
+      seats: this.#seats,
       statements: this.#statements,
       maxPreparedStatements: settings.maxPreparedStatements,
     };
@@ -241,13 +254,19 @@ export class DataPlane implements ReceptionOwner {
       tls,
       random: randomBytes,
       derivations: this.#derivations,
-      pool: this.#options.pool,
+      directory: this.#directory,
     };
   }
 
   #sweep(): void {
     const now = this.#clock.now();
     for (const client of this.clients) client.sweep(now);
+    if (this.#draining !== null || this.#directory.standing.length === 0) return;
+    for (const { options, balance } of this.#listeners.values()) {
+      const steering = this.#steerings.get(options.cluster);
+      if (options.route !== "read") steering?.standBy("primary", balance);
+      if (options.route !== "write") steering?.standBy("replica", balance);
+    }
   }
 
   // ReceptionOwner
@@ -266,9 +285,13 @@ export class DataPlane implements ReceptionOwner {
     this.#logger.info({ address: reception.address, code, sqlstate, reason: message }, "login failed");
   }
 
-  clientClosed({ id }: ClientIdentity, reason: string): void {
-    const pid = this.#clients.get(id)?.pid;
-    if (pid !== undefined) this.#cancels.revoke(pid);
+  clientClosed({ id, database, user }: ClientIdentity, reason: string): void {
+    const known = this.#clients.get(id);
+    if (known !== undefined) {
+      this.#cancels.revoke(known.pid);
+      known.client.group.clients -= 1;
+      this.#seats.leave(database, user);
+    }
     this.#clients.delete(id);
     this.#logger.debug({ client: id, reason }, "client left");
     if (this.#clients.size === 0) this.#whenEmpty?.();

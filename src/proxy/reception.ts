@@ -17,8 +17,10 @@ import type { CancelKeys } from "./cancel.ts";
 import { Client } from "./client.ts";
 import { type ClientFacts, ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
 import type { ClientContext, ClientOwner, ClientSession } from "./client-session.ts";
+import type { Directory } from "./directory.ts";
+import type { Seats } from "./seats.ts";
 import { Session } from "./session.ts";
-import type { Steering } from "./steering.ts";
+import type { Group, Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
 import { Welcome } from "./welcome.ts";
 
@@ -37,6 +39,8 @@ export interface ReceptionContext {
   readonly statements: StatementRegistry;
   readonly maxPreparedStatements: number;
   readonly poolMode: "transaction" | "session";
+  readonly directory: Directory;
+  readonly seats: Seats;
   readonly client: Pick<ClientContext, "queryWaitTimeoutMs" | "clientIdleTimeoutMs">;
 }
 
@@ -56,6 +60,8 @@ export class Reception implements ClientLoginSink {
   readonly #login: ClientLogin;
   readonly #deadline: Timer;
   #welcome: Welcome | null = null;
+  /** Gives back what the login has taken; null where it has taken nothing. */
+  #leaveSeat: (() => void) | null = null;
   #over = false;
 
   constructor(socket: Socket, id: number, context: ReceptionContext, owner: ReceptionOwner) {
@@ -93,9 +99,11 @@ export class Reception implements ClientLoginSink {
     this.#transport.write(farewell.finish());
     // Whatever comes early, its end included, is for the client to read.
     this.#transport.pause();
-    const { clock, steering, balance, route, client } = this.#context;
+    const { clock, balance, route, client, steering } = this.#context;
+    const group = this.#seat(facts);
+    if (group instanceof ProxyError) return this.refused(group);
     const session: ClientSession = {
-      group: steering.group(facts.database, facts.user),
+      group,
       balance,
       session: this.#session(facts),
       target: sessionTarget(route, facts.settings),
@@ -108,8 +116,25 @@ export class Reception implements ClientLoginSink {
     this.#welcome.begin();
   }
 
+  /** Who has logged in shares in a group, and takes a seat; or there is no such database, or no seat is left. */
+  #seat({ database, user }: ClientFacts): Group | ProxyError {
+    const { directory, seats, steering } = this.#context;
+    const place = directory.place(database, user);
+    if (place instanceof ProxyError) return place;
+    const full = seats.take(database, user);
+    if (full !== null) return full;
+    const group = steering.group(place);
+    group.clients += 1;
+    this.#leaveSeat = () => {
+      group.clients -= 1;
+      seats.leave(database, user);
+    };
+    return group;
+  }
+
   #session(facts: ClientFacts): Session {
-    const { poolMode, statements, maxPreparedStatements, traffic } = this.#context;
+    const { directory, statements, maxPreparedStatements, traffic } = this.#context;
+    const poolMode = directory.poolMode(facts.database, facts.user, this.#context.poolMode);
     const countPin = (cause: string): void => traffic.countPin(cause);
     return new Session(SettingsSet.of(facts.settings), { poolMode, statements, maxPreparedStatements, countPin });
   }
@@ -165,6 +190,8 @@ export class Reception implements ClientLoginSink {
     this.#login.stop();
     this.#deadline.cancel();
     this.#welcome?.abandon();
+    this.#leaveSeat?.();
+    this.#leaveSeat = null;
     if (error !== null) {
       this.#context.traffic.loginFailures += 1;
       this.#context.traffic.countError(error.code);

@@ -125,12 +125,15 @@ export class Session implements SessionListener {
     if (this.#told.get(name) !== value) this.#told = new Map(this.#told).set(name, value);
   }
 
-  /** The settings that a server has after this client's transaction, as it answered; null when the answer cannot be read. */
-  settle(answer: string | null | undefined): SettingsSet | null {
+  /**
+   * The settings that a server has after this client's transaction, as it answered; null when the answer cannot be read. Those of
+   * `base` are the server's, not the client's.
+   */
+  settle(answer: string | null | undefined, base: SettingsSet): SettingsSet | null {
     const inForce = decodeSettings(answer);
     if (inForce === null) return null;
     this.#touched = false;
-    this.#settings = this.#startup.overlaid(inForce);
+    this.#settings = this.#startup.overlaid(inForce.beyond(base));
     return inForce;
   }
 

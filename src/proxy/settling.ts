@@ -21,7 +21,7 @@ export function prepare(
   const wanted = session.settings;
   const deadline = clock.after(millis(RESET_TIMEOUT_MS), () => server.close(unprepared));
   server.run(
-    wanted.sqlFrom(server.settings) ?? "",
+    wanted.sqlFrom(server.settings, server.base) ?? "",
     () => clock.now(),
     (result) => {
       deadline.cancel();
@@ -47,9 +47,12 @@ export function settle(clock: Clock, server: Server, pool: Pool, session: Sessio
     () => clock.now(),
     (result) => {
       deadline.cancel();
-      const inForce = result.ok ? session.settle(result.row?.[0]) : null;
+      const inForce = result.ok ? session.settle(result.row?.[0], server.base) : null;
       if (inForce === null) server.close(untold);
-      else server.settings = inForce;
+      else {
+        server.settings = inForce.beyond(server.base);
+        server.baseLost ||= !inForce.covers(server.base);
+      }
       pool.release(server, "transaction");
       done(inForce !== null);
     },

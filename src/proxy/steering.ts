@@ -10,13 +10,16 @@ import type { Logger } from "../core/logger.ts";
 import type { Millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import type { LeaderState, Member, MemberName, Topology } from "../discovery/topology.ts";
-import type { Pool, PoolIdentity, PoolOptions, Waiter } from "../pool/pool.ts";
+import type { Pool } from "../pool/pool.ts";
+import type { Place, PoolIdentity, PoolSupply, Waiter } from "../pool/pool-terms.ts";
 import { Pools, type PoolTotals } from "../pool/pools.ts";
+import type { Quotas } from "../pool/quotas.ts";
 import type { Server } from "../pool/server.ts";
 import { followsClient } from "../pool/settings.ts";
 import type { Balance } from "../routing/balance.ts";
 import { type Decision, route } from "../routing/route.ts";
 import type { Target } from "../routing/target.ts";
+import type { Directory } from "./directory.ts";
 
 /** A client that wants a server. Its pool is told to it before it is granted one. */
 export interface Seeker extends Waiter {
@@ -27,10 +30,11 @@ export interface Seeker extends Waiter {
   pool: Pool | null;
 }
 
-/** All that clients of one database and user share. */
+/** All that clients share who are led to the same database as the same role. */
 export interface Group {
-  readonly database: string;
-  readonly user: string;
+  readonly place: Place;
+  /** Those who are connected. */
+  clients: number;
   /** Pools that served last; asked for again once fenced. */
   write: Pool | null;
   readonly reads: Map<MemberName, Pool>;
@@ -45,7 +49,7 @@ export interface SteeringOptions {
   readonly tls: ServerTls;
   readonly random: (bytes: number) => Buffer;
   readonly derivations: ScramDerivations;
-  readonly pool: PoolOptions;
+  readonly directory: Directory;
 }
 
 export class Steering {
@@ -63,13 +67,20 @@ export class Steering {
   #options: SteeringOptions;
   #heldWrites = 0;
 
-  constructor(clock: Clock, logger: Logger, cluster: string, feed: TopologyFeed, options: SteeringOptions) {
+  constructor(
+    clock: Clock,
+    logger: Logger,
+    quotas: Quotas,
+    cluster: string,
+    feed: TopologyFeed,
+    options: SteeringOptions,
+  ) {
     this.cluster = cluster;
     this.#clock = clock;
     this.#feed = feed;
     this.#logger = logger;
     this.#options = options;
-    this.#pools = new Pools(clock, logger, options.pool, {
+    this.#pools = new Pools(clock, logger, quotas, (place) => options.directory.poolOptions(place), {
       loggedIn: (pool, parameters, inRecovery) => {
         this.#noteReported(pool.identity, parameters);
         feed.report(pool.identity.endpoint.member, { kind: "login", inRecovery });
@@ -100,30 +111,44 @@ export class Steering {
   /** Takes new settings; servers that are logged in stay so. */
   reconfigure(options: SteeringOptions): void {
     this.#options = options;
-    this.#pools.reconfigure(options.pool);
+    this.#pools.reconfigure((place) => options.directory.poolOptions(place));
   }
 
-  group(database: string, user: string): Group {
-    const key = JSON.stringify([database, user]);
+  group({ database, dbname, user }: Place): Group {
+    const key = JSON.stringify([database, dbname, user]);
     let group = this.#groups.get(key);
     if (group === undefined) {
       if (this.#groups.size >= GROUPS_MAX) this.#forgetUnusedGroups();
-      group = { database, user, write: null, reads: new Map(), welcomes: new Map(), reported: "" };
+      const place = { database, dbname, user };
+      group = { place, clients: 0, write: null, reads: new Map(), welcomes: new Map(), reported: "" };
       this.#groups.set(key, group);
     }
     return group;
   }
 
-  /** A group without a living pool is made again when it is needed. */
-  #forgetUnusedGroups(): void {
-    for (const [key, { write, reads }] of this.#groups) {
-      const pools = [write, ...reads.values()];
-      if (pools.every((pool) => pool === null || pool.fenced)) this.#groups.delete(key);
+  /** Makes the pools that the directory wants to be there before any client is, as far as `target` leads to them. */
+  standBy(target: Target, balance: Balance): void {
+    for (const place of this.#options.directory.standing) {
+      const { topology } = this;
+      const group = this.group(place);
+      const replicas = target === "primary" ? [] : balance.candidates(topology);
+      for (const member of replicas) this.#poolFor(group, { kind: "member", member, purpose: "read", epoch: 0 });
+      if (replicas.length > 0) continue;
+      const decision = route(topology, target, balance);
+      if (decision.kind === "member") this.#poolFor(group, decision);
     }
   }
 
-  #noteReported({ database, user }: PoolIdentity, parameters: ReadonlyMap<string, string>): void {
-    const group = this.group(database, user);
+  /** A group without a client and a living pool is made again when it is needed. */
+  #forgetUnusedGroups(): void {
+    for (const [key, { clients, write, reads }] of this.#groups) {
+      const pools = [write, ...reads.values()];
+      if (clients === 0 && pools.every((pool) => pool === null || pool.fenced)) this.#groups.delete(key);
+    }
+  }
+
+  #noteReported(place: Place, parameters: ReadonlyMap<string, string>): void {
+    const group = this.group(place);
     const reported = JSON.stringify(
       [...parameters].filter(([name]) => followsClient(name) || name === "server_version"),
     );
@@ -156,7 +181,7 @@ export class Steering {
 
   /** Why somebody with this target waits now, as a sentence. */
   whyWaiting(seeker: Seeker): string {
-    if (!this.#held.has(seeker)) return "All servers of the pool are in use.";
+    if (!this.#held.has(seeker)) return seeker.pool?.obstacle ?? "All servers of the pool are in use.";
     const decision = route(this.#feed.current(), seeker.target, seeker.balance);
     return decision.kind === "hold" ? decision.reason : "";
   }
@@ -192,16 +217,23 @@ export class Steering {
     const known = purpose === "write" ? group.write : group.reads.get(member.name);
     if (known && !known.fenced && known.identity.epoch === epoch && leadsTo(known.identity, member)) return known;
     const endpoint = { member: member.name, host: member.host, port: member.port };
-    const identity: PoolIdentity = { endpoint, database: group.database, user: group.user, purpose, epoch };
-    const pool = this.#pools.of(identity, () => ({
-      secret: this.#options.secretOf(group.user),
-      tls: this.#options.tls,
-      random: this.#options.random,
-      derivations: this.#options.derivations,
-    }));
+    const identity: PoolIdentity = { ...group.place, endpoint, purpose, epoch };
+    const pool = this.#pools.of(identity, this.#supplyOf(group));
     if (purpose === "write") group.write = pool;
     else group.reads.set(member.name, pool);
     return pool;
+  }
+
+  #supplyOf(group: Group): PoolSupply {
+    const { place } = group;
+    return {
+      login: () => {
+        const { directory, secretOf, tls, random, derivations } = this.#options;
+        const secret = directory.secretOf(place) ?? secretOf(place.user);
+        return { secret, tls, random, derivations, connectQuery: directory.connectQuery(place) };
+      },
+      inDemand: () => group.clients > 0 || this.#options.directory.stands(place),
+    };
   }
 
   /** A new topology: cut first, then send those who wait where they can be served. */
