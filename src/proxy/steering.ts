@@ -126,16 +126,18 @@ export class Steering {
     return group;
   }
 
-  /** Makes the pools that the directory wants to be there before any client is, as far as `target` leads to them. */
+  /** Makes the pools that the directory wants to be there before any client is: the leader's, or those of the replicas. */
   standBy(target: Target, balance: Balance): void {
+    const { topology } = this;
     for (const place of this.#options.directory.standing) {
-      const { topology } = this;
       const group = this.group(place);
-      const replicas = target === "primary" ? [] : balance.candidates(topology);
-      for (const member of replicas) this.#poolFor(group, { kind: "member", member, purpose: "read", epoch: 0 });
-      if (replicas.length > 0) continue;
-      const decision = route(topology, target, balance);
-      if (decision.kind === "member") this.#poolFor(group, decision);
+      if (target === "primary") {
+        const decision = route(topology, target, balance);
+        if (decision.kind === "member") this.#poolFor(group, decision);
+      } else {
+        const replicas = balance.candidates(topology);
+        for (const member of replicas) this.#poolFor(group, { kind: "member", member, purpose: "read", epoch: 0 });
+      }
     }
   }
 

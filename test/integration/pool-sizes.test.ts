@@ -12,7 +12,7 @@ let postgres: Postgres;
 let bench: PoolBench;
 
 beforeAll(async () => {
-  postgres = await startPostgres("pool-limits", [
+  postgres = await startPostgres("pool-sizes", [
     "host all locked 127.0.0.1/32 scram-sha-256",
     "host all all 127.0.0.1/32 trust",
   ]);
