@@ -23,9 +23,12 @@ export const RESEND_MAX = 3;
 export const LOGIN_RETRY_INITIAL_MS = 10;
 /** A request of our own (ROLLBACK, reset, check or connect query) that takes longer costs the server its connection. */
 export const RESET_TIMEOUT_MS = 5_000;
-/** A client of a pool without any server, for which others under the same limit leave no room, gets one of theirs after this time. */
+/**
+ * Under a limit that several pools share: a pool without any server is ceded one after this time, and one that has some gets the place
+ * of another's idle server when that was unused this long. Shorter, and pools would spend their time on logins.
+ */
 export const CEDE_AFTER_MS = 100;
-/** After a login that was refused for good, `min_pool_size` waits this long for the next; a client that comes does not. */
+/** After a failed login `min_pool_size` waits this long for the next, so that a member that is down is left alone; clients do not. */
 export const REFILL_RETRY_MS = 15_000;
 /** After our last words a client has this long to close its side. */
 export const LINGER_MS = 5_000;

@@ -96,6 +96,8 @@ export interface PoolSnapshot {
   readonly database: string;
   readonly user: string;
   readonly purpose: "write" | "read";
+  /** Servers that it may have, the reserve not counted. */
+  readonly size: number;
   readonly servers: ServerCounts;
   readonly waiting: number;
 }
@@ -156,11 +158,12 @@ export function takeSnapshot(clock: Clock, dataPlane: DataPlane, build: Build, s
 function clusterSnapshot(steering: Steering, listeners: readonly ActiveListener[], now: Millis): ClusterSnapshot {
   const { topology } = steering;
   const own = listeners.filter(({ options }) => options.cluster === steering.cluster);
-  const pools = [...steering.pools()].map(({ identity, counts: { waiting, ...servers } }) => ({
+  const pools = [...steering.pools()].map(({ identity, options, counts: { waiting, ...servers } }) => ({
     member: identity.endpoint.member,
     database: identity.database,
     user: identity.user,
     purpose: identity.purpose,
+    size: options.poolSize,
     servers,
     waiting,
   }));

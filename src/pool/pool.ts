@@ -275,6 +275,7 @@ export class Pool implements OpeningsSink, QuotaMember {
 
   loginFailed(failure: LoginFailure): void {
     this.counters.loginFailures += 1;
+    this.#refillAt = this.#clock.now() + REFILL_RETRY_MS;
     const { endpoint, user, database } = this.identity;
     this.#logger.warn({ member: endpoint.member, user, database, reason: failure.reason }, "server login failed");
     // Too many connections, say, is no sign that the member is going.
@@ -285,6 +286,7 @@ export class Pool implements OpeningsSink, QuotaMember {
   }
 
   refused(failure: LoginFailure): void {
+    this.#refillAt = this.#clock.now() + REFILL_RETRY_MS;
     const { endpoint, user, database } = this.identity;
     this.#logger.warn({ member: endpoint.member, user, database, reason: failure.reason }, "connect_query failed");
     if (!failure.transient) this.#refuse(failure);
@@ -292,7 +294,6 @@ export class Pool implements OpeningsSink, QuotaMember {
 
   /** Waiting will not help. */
   #refuse(failure: LoginFailure): void {
-    this.#refillAt = this.#clock.now() + REFILL_RETRY_MS;
     const error = loginError(failure);
     const refused = this.#waiters.drain();
     this.#share.relent();

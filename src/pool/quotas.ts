@@ -1,11 +1,11 @@
 // Server connections over all pools of the process, per database and per user (max_db_connections, max_user_connections). Where a
-// limit is met, an idle server of another pool under the same limit makes room; where none is idle, the pools that need one wait
-// for it, those without any server first, then by their oldest client. A pool that never has an idle one cedes a server to one that
+// limit is met, an idle server of another pool under the same limit makes room: at once for a pool that has none, for others when it
+// was unused for a while. Where none is idle, the pools that need one wait for it, those without any first, then by their oldest client. A pool that never has an idle one cedes a server to one that
 // has none; what is ceded under one limit is kept until there is room under the other, so that nobody starves.
 
-import type { Clock } from "../core/clock.ts";
+import type { Clock, Timer } from "../core/clock.ts";
 import { CEDE_AFTER_MS } from "../core/limits.ts";
-import type { Millis } from "../core/units.ts";
+import { type Millis, millis } from "../core/units.ts";
 import type { Place } from "./pool-terms.ts";
 
 /** Connections that a database or a user may have; 0: any number. */
@@ -79,6 +79,8 @@ export class Quotas {
   #limits: QuotaLimits;
   #waking = false;
   #again = false;
+  /** Until the next look at those who are blocked: time alone can help them. */
+  #look: Timer | null = null;
 
   constructor(clock: Clock, limits: QuotaLimits) {
     this.#clock = clock;
@@ -111,6 +113,15 @@ export class Quotas {
 
   block(share: Share): void {
     this.#blocked.add(share);
+    this.#lookLater();
+  }
+
+  #lookLater(): void {
+    this.#look ??= this.#clock.after(millis(CEDE_AFTER_MS), () => {
+      this.#look = null;
+      this.wake();
+      if (this.#blocked.size > 0) this.#lookLater();
+    });
   }
 
   unblock(share: Share): void {
@@ -165,6 +176,12 @@ export class Quotas {
       if (share.lacking.some((quota) => quota.full && quotas.includes(quota))) return true;
     }
     return false;
+  }
+
+  /** Whether an idle server may be closed for it now. */
+  mayEvict({ member }: Share, idlest: QuotaMember | null): boolean {
+    const since = idlest?.idleSince ?? null;
+    return since !== null && (member.size === 0 || this.#clock.now() - since >= CEDE_AFTER_MS);
   }
 
   /** It has no server at all, and has waited long enough to get one of others'. */
@@ -260,12 +277,13 @@ export class Share {
 
   /** Whether there is room, or could be made. */
   get possible(): boolean {
-    return this.lacking.every((quota) => !quota.full || quota.idlest !== null);
+    return this.lacking.every((quota) => !quota.full || this.#all.mayEvict(this, quota.idlest));
   }
 
   /** There are more connections than a reload allows. */
   get exceeded(): boolean {
-    return this.quotas.some((quota) => quota.exceeded);
+    for (const quota of this.quotas) if (quota.exceeded) return true;
+    return false;
   }
 
   /** Whether a server that is free now should rather be closed for another pool than go to a client that waits since `since`. */

@@ -24,6 +24,7 @@ export class WaitQueue<Waiter> {
 
   /** Since when the oldest one waits; null when there is none. */
   get oldest(): Millis | null {
+    if (this.#waiters.size === 0) return null;
     for (const since of this.#waiters.values()) return since;
     return null;
   }
@@ -57,6 +58,7 @@ export class WaitQueue<Waiter> {
 
   /** Takes the oldest one; null when there is none. */
   shift(): Waiter | null {
+    if (this.#waiters.size === 0) return null;
     for (const waiter of this.#waiters.keys()) {
       this.#waiters.delete(waiter);
       return waiter;

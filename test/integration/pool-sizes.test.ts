@@ -123,7 +123,7 @@ describe("the minimum", () => {
     expect(pool.counts).toMatchObject({ idle: 1, login: 0 });
   });
 
-  test("is not tried again at once where a login was refused for good; a client is", async () => {
+  test("is left alone for a time where a login has failed; a client is not", async () => {
     const wrong = { kind: "plain", password: "wrong" } as const;
     const pool = bench.pool({ options: { ...options, minPoolSize: 1 }, identity: { user: "locked" }, secret: wrong });
     pool.sweep();
@@ -158,6 +158,24 @@ describe("a limit that pools share", () => {
     await new Holder(yours).acquired();
     expect([mine.counts.idle, yours.counts.active, elsewhere.counts.idle]).toEqual([1, 1, 1]);
     expect((await new Holder(mine).acquired()).pid).toBe(pid);
+  });
+
+  test("leaves a server that is idle only now to its pool, where the pool that wants it has others", async () => {
+    const pools = limited({ postgres: 2 });
+    const mine = pools.pool();
+    const yours = pools.pool({ identity: { user: "other" } });
+    const holder = new Holder(mine);
+    await Promise.all([holder.acquired(), new Holder(yours).acquired()]);
+    const waiter = new Holder(yours).acquire();
+    await bench.clock.advance(1_000);
+    holder.release();
+    expect([mine.counts.idle, yours.counts.login]).toEqual([1, 0]);
+    await bench.clock.advance(CEDE_AFTER_MS - 1);
+    expect(holder.acquire().server).not.toBeNull();
+    holder.release();
+    await bench.clock.advance(2 * CEDE_AFTER_MS);
+    expect([mine.size, yours.size]).toEqual([0, 2]);
+    await until("it is served", () => waiter.server);
   });
 
   test("makes a pool wait where all are in use, until one is given back, and says so", async () => {
