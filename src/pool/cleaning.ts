@@ -3,6 +3,7 @@
 import { TransactionStatus } from "../protocol/constants.ts";
 import type { PoolOptions } from "./pool-terms.ts";
 import type { Server } from "./server.ts";
+import { SettingsSet } from "./settings.ts";
 import type { TestedServers } from "./tested-servers.ts";
 
 /** How a lease ends: after a transaction, or with the client's session. */
@@ -22,6 +23,16 @@ export function isClean(server: Server, mode: ReleaseMode, options: PoolOptions)
 const isReset = (mode: ReleaseMode, { serverResetQuery, serverResetQueryAlways }: PoolOptions): boolean =>
   serverResetQuery !== "" && (mode === "session" || serverResetQueryAlways);
 
+/** A reset query of one's own may leave something behind. */
+function forget(server: Server, resetQuery: string): void {
+  if (/\bdiscard\s+all\b/i.test(resetQuery)) server.settings = SettingsSet.empty;
+  else if (/\breset\s+all\b/i.test(resetQuery)) {
+    // RESET ALL spares the role: a value that nobody asks for lets the next client's be brought about.
+    server.settings = server.settings.has("role") ? SettingsSet.of([["role", ""]]) : SettingsSet.empty;
+  }
+  if (/\b(?:discard|deallocate)\s+all\b/i.test(resetQuery)) server.statements.clear();
+}
+
 /** Makes a server clean: ROLLBACK, reset query, and connect_query again, as far as it needs them. `done` hears whether it is. */
 export function clean(
   tested: TestedServers,
@@ -34,7 +45,7 @@ export function clean(
   const steps: { readonly sql: string; readonly after: () => void }[] = [];
   if (server.status !== TransactionStatus.Idle) steps.push({ sql: "ROLLBACK", after: () => {} });
   const reset = isReset(mode, options);
-  if (reset) steps.push({ sql: options.serverResetQuery, after: () => server.sessionReset() });
+  if (reset) steps.push({ sql: options.serverResetQuery, after: () => forget(server, options.serverResetQuery) });
   if (connectQuery !== null && (reset || server.baseLost)) steps.push({ sql: connectQuery, after: () => {} });
   const next = (): void => {
     const step = steps.shift();

@@ -154,13 +154,6 @@ export class Server implements FrameSink, TransportSink {
     this.statements.unnamed = null;
   }
 
-  /** Forgets what the session had: a reset query has undone it. */
-  sessionReset(): void {
-    this.settings = SettingsSet.empty;
-    this.statements.clear();
-    this.statements.unnamed = null;
-  }
-
   /** Gathers a message of our own making for the server. */
   send(message: Buffer): void {
     this.#transport.add(message, 0, message.length);

@@ -3,6 +3,8 @@
 
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { CEDE_AFTER_MS, REFILL_RETRY_MS, RESET_TIMEOUT_MS } from "../../src/core/limits.ts";
+import { SettingsSet } from "../../src/pool/settings.ts";
+import { Statement } from "../../src/pool/statements.ts";
 import { Holder, PoolBench, until } from "../support/pool-bench.ts";
 import { type Postgres, startPostgres } from "../support/postgres.ts";
 import { queryOnce } from "../support/sql.ts";
@@ -326,6 +328,39 @@ test("server_reset_query_always resets after each transaction", async () => {
   await holder.acquired();
   expect(await holder.ask("SHOW work_mem")).toEqual(usual);
   expect(pool.counters.logins).toBe(1);
+});
+
+test.each<[string, number, boolean]>([
+  ["DISCARD ALL", 0, false],
+  ["RESET ALL", 1, false],
+  ["DEALLOCATE ALL", 0, true],
+  ["SELECT 1", 1, true],
+])("of the session that %s leaves it is known what is still there", async (serverResetQuery, statements, set) => {
+  const pool = bench.pool({ options: { poolSize: 1, serverResetQuery } });
+  const holder = new Holder(pool);
+  const server = await holder.acquired();
+  await holder.ask("PREPARE one AS SELECT 1");
+  server.statements.add(new Statement("one", Buffer.alloc(0)));
+  const wanted = SettingsSet.of([["work_mem", "12MB"]]);
+  server.bringSettingsTo(wanted);
+  await holder.ask("SELECT 1");
+  holder.release("session");
+  await holder.acquired();
+  expect([server.statements.size, server.settings.equals(wanted)]).toEqual([statements, set]);
+  expect(await holder.ask("SELECT count(*) FROM pg_prepared_statements")).toEqual([[String(statements)]]);
+  expect((await holder.ask("SHOW work_mem"))[0]?.[0] === "12MB").toBe(set);
+});
+
+test("a role that RESET ALL leaves behind is undone for the next client", async () => {
+  const pool = bench.pool({ options: { poolSize: 1, serverResetQuery: "RESET ALL" } });
+  const holder = new Holder(pool);
+  const server = await holder.acquired();
+  server.bringSettingsTo(SettingsSet.of([["role", "other"]]));
+  expect(await holder.ask("SELECT current_user")).toEqual([["other"]]);
+  holder.release("session");
+  await holder.acquired();
+  server.bringSettingsTo(SettingsSet.empty);
+  expect(await holder.ask("SELECT current_user")).toEqual([["app"]]);
 });
 
 describe("connect_query", () => {
