@@ -32,6 +32,8 @@ const poolSchema = z.object({
   database: z.string(),
   user: z.string(),
   purpose: z.enum(["write", "read"]),
+  /** Servers that it may have, the reserve not counted. */
+  pool_size: z.number(),
   servers: serverCounts,
   waiting_clients: z.number(),
 });
@@ -113,7 +115,7 @@ function clusterDocument(cluster: ClusterSnapshot): ClusterDocument {
     source: { ...health, age_seconds: ageSeconds },
     held_clients: heldClients,
     members: members.map(memberDocument),
-    pools: pools.map(({ waiting, ...pool }) => ({ ...pool, waiting_clients: waiting })),
+    pools: pools.map(({ waiting, size, ...pool }) => ({ ...pool, pool_size: size, waiting_clients: waiting })),
   };
 }
 

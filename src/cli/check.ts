@@ -17,7 +17,7 @@ export async function checkConfiguration(file: string, connect: boolean): Promis
     return EXIT.failed;
   }
   for (const warning of loaded.warnings) console.log(`warning: ${warning}`);
-  const { clusters, listeners, http } = loaded.config;
+  const { clusters, listeners, databases, http } = loaded.config;
   const named = [...clusters.keys()].join(", ");
   console.log(`${file}: is valid: ${clusters.size === 1 ? "cluster" : "clusters"} ${named}`);
   for (const { name, address, port, route, poolMode, cluster } of listeners) {
@@ -25,6 +25,7 @@ export async function checkConfiguration(file: string, connect: boolean): Promis
       `  listener ${name}: ${formatAddress(address, port)}, route ${route}, ${poolMode} mode, cluster ${cluster}`,
     );
   }
+  if (databases !== null) console.log(`  databases: ${[...databases.keys()].join(", ")}`);
   console.log(http === null ? "  http: off" : `  http: ${formatAddress(http.address, http.port)}`);
   if (!connect) return EXIT.ok;
   const found = await checkConnections(loaded.config, silentLogger);

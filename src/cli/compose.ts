@@ -59,7 +59,8 @@ export function composeRouter(clock: Clock, logger: Logger, config: Config): Rou
 export function dataPlaneOptions(config: Config): DataPlaneOptions {
   const tls = new Map<string, ServerTls>();
   for (const cluster of config.clusters.values()) tls.set(cluster.name, serverTls(cluster.serverTls));
-  const { pool, auth } = config;
+  const { pool, auth, databases, users } = config;
+  const poolOptions = { ...pool, poolSize: pool.defaultPoolSize, serverResetQuery: pool.serverResetQuery ?? "" };
   return {
     listeners: config.listeners.map((listener) => ({
       ...listener,
@@ -73,7 +74,7 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
     authMethod: auth.type,
     allowClearText: auth.allowClearText,
     secretOf: (user) => auth.users.get(user) ?? null,
-    pool: { ...pool, serverResetQuery: pool.serverResetQuery ?? "" },
+    directory: { pool: poolOptions, limits: pool, databases, users },
     maxClientConn: pool.maxClientConn,
     queryWaitTimeoutMs: pool.queryWaitTimeoutMs,
     clientLoginTimeoutMs: pool.clientLoginTimeoutMs,

@@ -103,11 +103,21 @@ export interface AuthConfig {
   readonly allowClearText: boolean;
 }
 
-/** Durations of 0 mean "never" wherever the schema lets them be 0. */
+/**
+ * Durations of 0 mean "never" wherever the schema lets them be 0; numbers of 0 mean "none" for the minimum and the reserve, and
+ * "any number" for the four limits of connections.
+ */
 export interface PoolConfig {
   readonly poolMode: PoolMode;
   readonly onSessionState: OnSessionState;
   readonly defaultPoolSize: number;
+  readonly minPoolSize: number;
+  readonly reservePoolSize: number;
+  readonly reservePoolTimeoutMs: Millis;
+  readonly maxDbConnections: number;
+  readonly maxUserConnections: number;
+  readonly maxDbClientConnections: number;
+  readonly maxUserClientConnections: number;
   readonly maxClientConn: number;
   readonly waitQueueMax: number;
   readonly queryWaitTimeoutMs: Millis;
@@ -129,7 +139,37 @@ export interface PoolConfig {
   readonly applicationNameAddHost: boolean;
   /** Null: off. */
   readonly keepAlive: KeepAlive | null;
+  readonly serverResetQueryAlways: boolean;
+  /** Empty: an empty query. Null: servers are not checked. */
+  readonly serverCheckQuery: string | null;
+  readonly serverCheckDelayMs: Millis;
+  readonly serverRoundRobin: boolean;
   readonly drainTimeoutMs: Millis;
+}
+
+/** What differs for one database. Null: as for all. */
+export interface DatabaseConfig {
+  /** Its name in PostgreSQL. */
+  readonly dbname: string | null;
+  /** The role that logs in to servers, whoever the client is. */
+  readonly user: string | null;
+  /** That role's; null where the userlist knows it, or PostgreSQL does not ask. */
+  readonly secret: Secret | null;
+  readonly poolMode: PoolMode | null;
+  readonly poolSize: number | null;
+  readonly minPoolSize: number | null;
+  readonly reservePoolSize: number | null;
+  readonly maxDbConnections: number | null;
+  readonly maxDbClientConnections: number | null;
+  readonly connectQuery: string | null;
+}
+
+/** What differs for one user. Null: as for all. */
+export interface UserConfig {
+  readonly poolMode: PoolMode | null;
+  readonly poolSize: number | null;
+  readonly maxUserConnections: number | null;
+  readonly maxUserClientConnections: number | null;
 }
 
 export interface LogConfig {
@@ -145,6 +185,10 @@ export interface Config {
   readonly auth: AuthConfig;
   readonly clientTls: ClientTlsOptions;
   readonly pool: PoolConfig;
+  /** By the name that clients ask for; `*` for all others. Null: any database, by its own name. */
+  readonly databases: ReadonlyMap<string, DatabaseConfig> | null;
+  /** By name; those who are not listed are served as well. */
+  readonly users: ReadonlyMap<string, UserConfig>;
   /** Null: no HTTP. */
   readonly http: { readonly address: string; readonly port: number } | null;
   readonly log: LogConfig;

@@ -146,6 +146,8 @@ function compose(url: ParsedUrl, hosts: readonly HostPort[]): LoadedConfig {
       auth: { type: "scram-sha-256", users: new Map([[url.user, secret]]), allowClearText: false },
       clientTls: { mode: "disable", cert: null, key: null },
       pool,
+      databases: null,
+      users: new Map(),
       http: { address, port },
       log: logSchema.parse({}),
     },

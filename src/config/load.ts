@@ -7,6 +7,7 @@ import type { ClientTlsOptions } from "../auth/tls-options.ts";
 import { isSocketDirectory } from "../core/addresses.ts";
 import { resolveCluster } from "./clusters.ts";
 import type { AuthConfig, ClusterConfig, ListenerConfig, LoadedConfig, Problem } from "./config.ts";
+import { loadDatabases, loadUsers } from "./databases.ts";
 import { decodeSection, keyRemedy, type Report, valueAt } from "./decode.ts";
 import { type ConfigDocument, keyOf, type Path, parseConfigDocument } from "./document.ts";
 import { type Environment, type ReadFile, readPems, readUserlist, type Surroundings } from "./files.ts";
@@ -242,6 +243,8 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
   const auth = fileAuth === null ? null : resolveAuth(fileAuth, around);
   const clientTls = fileClientTls === null ? null : resolveClientTls(fileClientTls, around);
   const { names, clusters } = loadClusters(root, auth?.users ?? new Map(), around);
+  const databases = loadDatabases(root, auth?.users ?? new Map(), filePool, around);
+  const users = loadUsers(root, around.report);
   const listeners = loadListeners(root, names, filePool, fileHttp, findings);
   if (auth?.type === "password" && !auth.allowClearText && clientTls?.mode === "disable") {
     const message = "is password, which needs TLS, but client_tls.mode is disable";
@@ -258,7 +261,7 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
   const http = fileHttp.enabled ? { address: fileHttp.address, port: fileHttp.port } : null;
   return {
     ok: true,
-    config: { clusters, listeners, auth, clientTls, pool: resolvePool(filePool), http, log },
+    config: { clusters, listeners, auth, clientTls, pool: resolvePool(filePool), databases, users, http, log },
     warnings,
   };
 }

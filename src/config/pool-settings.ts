@@ -10,6 +10,13 @@ export function resolvePool(file: FilePool): PoolConfig {
     poolMode: file.pool_mode,
     onSessionState: file.on_session_state,
     defaultPoolSize: file.default_pool_size,
+    minPoolSize: file.min_pool_size,
+    reservePoolSize: file.reserve_pool_size,
+    reservePoolTimeoutMs: file.reserve_pool_timeout,
+    maxDbConnections: file.max_db_connections,
+    maxUserConnections: file.max_user_connections,
+    maxDbClientConnections: file.max_db_client_connections,
+    maxUserClientConnections: file.max_user_client_connections,
     maxClientConn: file.max_client_conn,
     waitQueueMax: file.wait_queue_max ?? file.max_client_conn,
     queryWaitTimeoutMs: file.query_wait_timeout,
@@ -24,12 +31,22 @@ export function resolvePool(file: FilePool): PoolConfig {
     serverIdleTimeoutMs: file.server_idle_timeout,
     serverLifetimeMs: file.server_lifetime,
     serverResetQuery: file.server_reset_query.trim() === "" ? null : file.server_reset_query,
+    serverResetQueryAlways: file.server_reset_query_always,
+    serverCheckQuery: checkQuery(file.server_check_query.trim()),
+    serverCheckDelayMs: file.server_check_delay,
+    serverRoundRobin: file.server_round_robin,
     maxPreparedStatements: file.max_prepared_statements,
     ignoreStartupParameters: file.ignore_startup_parameters,
     applicationNameAddHost: file.application_name_add_host,
     keepAlive: resolveKeepAlive(file),
     drainTimeoutMs: file.drain_timeout,
   };
+}
+
+/** PgBouncer's spelling: nothing for no check, `<empty>` for an empty query. */
+function checkQuery(written: string): string | null {
+  if (written === "") return null;
+  return written === "<empty>" ? "" : written;
 }
 
 /** What applies where no file says otherwise. */

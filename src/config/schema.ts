@@ -21,6 +21,7 @@ import {
 
 const flag = z.boolean();
 const count = z.int().min(1).max(1_000_000);
+const countOrNone = z.int().min(0).max(1_000_000);
 const poolMode = z.enum(["transaction", "session", "statement"]);
 const onSessionState = z.enum(["pin", "refuse", "ignore"]);
 
@@ -162,6 +163,17 @@ export const poolSchema = z.strictObject({
       "in transaction pooling, what becomes of LISTEN, temporary tables and the like: pin keeps the client with its server, refuse fails the statement, ignore lets it be",
     ),
   default_pool_size: count.default(20).describe("servers per member, database and user"),
+  min_pool_size: countOrNone
+    .default(0)
+    .describe("servers that a pool keeps open while it has clients, or its database a user of its own; 0: none"),
+  reserve_pool_size: countOrNone
+    .default(0)
+    .describe("servers beyond the pool's size, for clients that have waited reserve_pool_timeout; 0: none"),
+  reserve_pool_timeout: duration.prefault("5s").describe("wait after which the reserve is opened; 0: never"),
+  max_db_connections: countOrNone.default(0).describe("servers per database, over all pools; 0: no limit"),
+  max_user_connections: countOrNone.default(0).describe("servers per server user, over all pools; 0: no limit"),
+  max_db_client_connections: countOrNone.default(0).describe("clients at once per database; 0: no limit"),
+  max_user_client_connections: countOrNone.default(0).describe("clients at once per user; 0: no limit"),
   max_client_conn: count.default(100).describe("clients at once; one more is refused with 53300"),
   wait_queue_max: count
     .optional()
@@ -195,6 +207,17 @@ export const poolSchema = z.strictObject({
     .string()
     .default("DISCARD ALL")
     .describe("sent when a session-mode client leaves its server; empty: nothing"),
+  server_reset_query_always: flag
+    .default(false)
+    .describe("send server_reset_query at the end of each transaction, too"),
+  server_check_query: z
+    .string()
+    .default("select 1")
+    .describe("asked of a server that was unused for server_check_delay before it is lent; empty: nothing"),
+  server_check_delay: duration
+    .prefault("30s")
+    .describe("a server that was used within this time is lent without server_check_query; 0: none is"),
+  server_round_robin: flag.default(false).describe("let idle servers take turns, in place of the last used first"),
   max_prepared_statements: z
     .int()
     .min(0)
@@ -218,6 +241,34 @@ export const poolSchema = z.strictObject({
   drain_timeout: positiveDuration
     .prefault("30s")
     .describe("how long open transactions may go on at shutdown or switchover"),
+});
+
+/** One database: where it leads, and what differs from `pool`. */
+export const databaseSchema = z.strictObject({
+  dbname: text.optional().describe("its name in PostgreSQL; the same when omitted"),
+  user: text.optional().describe("role that logs in to servers, whoever the client is; the client's own when omitted"),
+  ...passwordRows,
+  pool_mode: poolMode.optional().describe("when a server is released; the listener's when omitted"),
+  pool_size: count.optional().describe("servers per member and user; default_pool_size when omitted"),
+  min_pool_size: countOrNone.optional().describe("pool.min_pool_size when omitted"),
+  reserve_pool_size: countOrNone.optional().describe("pool.reserve_pool_size when omitted"),
+  max_db_connections: countOrNone.optional().describe("servers over all pools; pool.max_db_connections when omitted"),
+  max_db_client_connections: countOrNone
+    .optional()
+    .describe("clients at once; pool.max_db_client_connections when omitted"),
+  connect_query: text.optional().describe("run on each new server before it is lent, and after each reset query"),
+});
+
+/** One user: what differs from `pool`, the listener and the database. */
+export const userSchema = z.strictObject({
+  pool_mode: poolMode.optional().describe("when a server is released; the database's or the listener's when omitted"),
+  pool_size: count.optional().describe("servers per member and database; the database's pool_size when omitted"),
+  max_user_connections: countOrNone
+    .optional()
+    .describe("servers over all pools; pool.max_user_connections when omitted"),
+  max_user_client_connections: countOrNone
+    .optional()
+    .describe("clients at once; pool.max_user_client_connections when omitted"),
 });
 
 /** The HTTP endpoints: health checks, metrics, topology, status page. */
@@ -247,6 +298,11 @@ export const fileSchema = z.strictObject({
   auth: authSchema.prefault({}).describe("how clients prove who they are"),
   client_tls: clientTlsSchema.prefault({}).describe("TLS towards clients"),
   pool: poolSchema.prefault({}).describe("pooling and its limits"),
+  databases: z
+    .record(text, databaseSchema)
+    .optional()
+    .describe("databases that clients may ask for, by name, `*` for all others; all when omitted"),
+  users: z.record(text, userSchema).optional().describe("what differs for single users, by name"),
   http: httpSchema.prefault({}).describe("health checks, metrics, topology, status page"),
   log: logSchema.prefault({}).describe("the log"),
 });
@@ -256,4 +312,6 @@ export type FileListener = z.output<typeof listenerSchema>;
 export type FileAuth = z.output<typeof authSchema>;
 export type FileClientTls = z.output<typeof clientTlsSchema>;
 export type FilePool = z.output<typeof poolSchema>;
+export type FileDatabase = z.output<typeof databaseSchema>;
+export type FileUser = z.output<typeof userSchema>;
 export type FileHttp = z.output<typeof httpSchema>;

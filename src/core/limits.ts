@@ -25,8 +25,15 @@ export const WELCOME_PROFILES_MAX = 256;
 export const RESEND_MAX = 3;
 /** First wait after a failed server login; doubles up to `server_login_retry`. Short, because a promotion takes a fraction of a second. */
 export const LOGIN_RETRY_INITIAL_MS = 10;
-/** A ROLLBACK or reset query that takes longer costs the server its connection. */
+/** A request of our own (ROLLBACK, reset, check or connect query) that takes longer costs the server its connection. */
 export const RESET_TIMEOUT_MS = 5_000;
+/**
+ * Under a limit that several pools share: a pool without any server is ceded one after this time, and one that has some gets the place
+ * of another's idle server when that was unused this long. Shorter, and pools would spend their time on logins.
+ */
+export const CEDE_AFTER_MS = 100;
+/** After a failed login `min_pool_size` waits this long for the next, so that a member that is down is left alone; clients do not. */
+export const REFILL_RETRY_MS = 15_000;
 /** After our last words a client has this long to close its side. */
 export const LINGER_MS = 5_000;
 /** Cancel keys: PostgreSQL's limit from protocol 3.2 on. A request with a longer one is malformed, 08P01. */

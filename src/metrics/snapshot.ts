@@ -97,6 +97,8 @@ export interface PoolSnapshot {
   readonly database: string;
   readonly user: string;
   readonly purpose: "write" | "read";
+  /** Servers that it may have, the reserve not counted. */
+  readonly size: number;
   readonly servers: ServerCounts;
   readonly waiting: number;
 }
@@ -167,11 +169,12 @@ export function takeSnapshot(clock: Clock, dataPlane: DataPlane, build: Build, s
 function clusterSnapshot(steering: Steering, listeners: readonly ActiveListener[], now: Millis): ClusterSnapshot {
   const { topology } = steering;
   const own = listeners.filter(({ options }) => options.cluster === steering.cluster);
-  const pools = [...steering.pools()].map(({ identity, counts: { waiting, ...servers } }) => ({
+  const pools = [...steering.pools()].map(({ identity, options, counts: { waiting, ...servers } }) => ({
     member: identity.endpoint.member,
     database: identity.database,
     user: identity.user,
     purpose: identity.purpose,
+    size: options.poolSize,
     servers,
     waiting,
   }));

@@ -1,126 +1,65 @@
 // The servers of one member, database, user and purpose. Lends them, oldest waiter first, opens new ones up to the pool's size,
-// and takes back only clean ones. Knows nothing of topology: its owner fences it when the member is no longer what it was.
+// and takes back only clean ones. Knows nothing of topology: its owner fences it when the member is no longer what it was. New
+// servers are openings.ts's business, dirty ones cleaning.ts's, limits beyond this pool quotas.ts's.
 
-import type { ScramDerivations } from "../auth/scram.ts";
-import type { Secret } from "../auth/secret.ts";
-import type { ServerTls } from "../auth/tls-options.ts";
 import { assert } from "../core/assert.ts";
-import { Backoff } from "../core/backoff.ts";
 import type { Clock, Timer } from "../core/clock.ts";
-import { ProxyError } from "../core/errors.ts";
-import type { KeepAlive } from "../core/keepalive.ts";
-import { LOGIN_RETRY_INITIAL_MS, RESET_TIMEOUT_MS } from "../core/limits.ts";
+import { REFILL_RETRY_MS } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
-import { millis } from "../core/units.ts";
+import { type Millis, millis } from "../core/units.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
-import type { Transport } from "../protocol/transport.ts";
-import type { Endpoint, LoginFacts } from "./login-facts.ts";
+import { clean, isClean, type ReleaseMode, spoilt } from "./cleaning.ts";
 import { isShutdown, type LossCause, memberIsGoing } from "./loss.ts";
-import { Server, type ServerOwner } from "./server.ts";
-import { type LoginFailure, ServerLogin } from "./server-login.ts";
-import { ROLE_QUESTION } from "./sqlstates.ts";
+import { Openings, type OpeningsSink } from "./openings.ts";
+import type { PoolCounters, PoolIdentity, PoolObserver, PoolOptions, PoolSupply, Waiter } from "./pool-terms.ts";
+import type { QuotaMember, Quotas, Share } from "./quotas.ts";
+import type { Server } from "./server.ts";
+import { type LoginFailure, loginError } from "./server-login.ts";
+import { TestedServers } from "./tested-servers.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
-/** Settings of a pool, under PgBouncer's names in the configuration. Times in ms, 0 for "never". */
-export interface PoolOptions {
-  readonly defaultPoolSize: number;
-  readonly waitQueueMax: number;
-  readonly serverIdleTimeoutMs: number;
-  readonly serverLifetimeMs: number;
-  readonly serverConnectTimeoutMs: number;
-  readonly serverLoginRetryMs: number;
-  /** Sent when a session ends; empty for none. */
-  readonly serverResetQuery: string;
-  /** Null: connections are not probed. */
-  readonly keepAlive: KeepAlive | null;
-}
-
-/** Of a pool that serves one client alone: its server is logged in as the client asks, and closed when the client leaves it. */
-export interface Dedicated {
-  /** The client's number. */
-  readonly client: number;
-  /** Startup parameters beyond user and database. */
-  readonly parameters: ReadonlyMap<string, string>;
-}
-
-/** What distinguishes one pool from another. */
-export interface PoolIdentity {
-  readonly endpoint: Endpoint;
-  readonly database: string;
-  readonly user: string;
-  /** `write`: its servers must be out of recovery; `read`: they may be anything. */
-  readonly purpose: "write" | "read";
-  /** Sequence of the leadership under which its write connections were opened; 0 for reads. */
-  readonly epoch: number;
-  /** Absent: it serves whoever comes. */
-  readonly dedicated?: Dedicated;
-}
-
-/** How a pool logs in to its servers. */
-export interface PoolLogin {
-  readonly secret: Secret | null;
-  readonly tls: ServerTls;
-  readonly random: (bytes: number) => Buffer;
-  readonly derivations: ScramDerivations;
-}
-
-/** Who waits for a server. Exactly one of the calls ends a wait. */
-export interface Waiter {
-  granted(server: Server): void;
-  refused(error: ProxyError): void;
-  /** The pool was fenced: wait elsewhere. */
-  evicted(): void;
-}
-
-/** What a pool learns about its member in passing. */
-export interface PoolObserver {
-  loggedIn(pool: Pool, parameters: ReadonlyMap<string, string>, inRecovery: boolean | null): void;
-  failed(pool: Pool, reason: string): void;
-}
-
-/** Counters since the start. */
-export interface PoolCounters {
-  logins: number;
-  loginFailures: number;
-  serversClosed: number;
-  leases: number;
-}
-
-export class Pool implements ServerOwner {
+export class Pool implements OpeningsSink, QuotaMember {
   readonly identity: PoolIdentity;
   readonly counters: PoolCounters = { logins: 0, loginFailures: 0, serversClosed: 0, leases: 0 };
   readonly #clock: Clock;
   readonly #logger: Logger;
-  /** Asked anew for each login: passwords change. */
-  readonly #login: () => PoolLogin;
-  #options: PoolOptions;
+  readonly #supply: PoolSupply;
   readonly #observer: PoolObserver;
-  /** Last used first, so that what is not needed grows old. */
+  readonly #share: Share;
+  /** Oldest first. */
   readonly #idle: Server[] = [];
   readonly #active = new Set<Server>();
-  readonly #tested = new Set<Server>();
-  readonly #logins = new Set<ServerLogin>();
+  readonly #tested: TestedServers;
+  /** Those of the tested that are asked whether they still answer, for a client that waits. */
+  readonly #checked = new Set<Server>();
+  readonly #openings: Openings;
   readonly #waiters: WaitQueue<Waiter>;
-  readonly #backoff: Backoff;
-  #retry: Timer | null = null;
+  #options: PoolOptions;
+  /** Until the next waiter may have a server of the reserve. */
+  #reserve: Timer | null = null;
+  /** `min_pool_size` is not kept before. */
+  #refillAt = 0;
   #fenced = false;
 
   constructor(
     clock: Clock,
     logger: Logger,
+    quotas: Quotas,
     identity: PoolIdentity,
-    login: () => PoolLogin,
+    supply: PoolSupply,
     options: PoolOptions,
     observer: PoolObserver,
   ) {
     this.#clock = clock;
     this.#logger = logger;
     this.identity = identity;
-    this.#login = login;
+    this.#supply = supply;
     this.#options = options;
     this.#observer = observer;
     this.#waiters = new WaitQueue(options.waitQueueMax);
-    this.#backoff = new Backoff({ initialMs: LOGIN_RETRY_INITIAL_MS, maxMs: options.serverLoginRetryMs });
+    this.#tested = new TestedServers(clock);
+    this.#openings = new Openings(clock, identity, supply, options, this.#tested, this);
+    this.#share = quotas.join(this);
   }
 
   /** Connections by state, and who waits. */
@@ -129,25 +68,41 @@ export class Pool implements ServerOwner {
       idle: this.#idle.length,
       active: this.#active.size,
       tested: this.#tested.size,
-      login: this.#logins.size,
+      login: this.#openings.logins,
       waiting: this.#waiters.size,
     };
   }
 
   /** Connections in its lists. */
-  get #size(): number {
-    return this.#idle.length + this.#active.size + this.#tested.size + this.#logins.size;
+  get size(): number {
+    return this.#idle.length + this.#active.size + this.#tested.size + this.#openings.logins;
+  }
+
+  /** Settings in force. */
+  get options(): PoolOptions {
+    return this.#options;
   }
 
   get unused(): boolean {
-    return this.#size + this.#waiters.size === 0;
+    return this.size + this.#waiters.size === 0 && this.#floor === 0;
   }
 
-  /** Takes new settings. Servers that are too many leave as they are released. */
+  /** Servers to keep though nobody needs them now. */
+  get #floor(): number {
+    const { minPoolSize, poolSize } = this.#options;
+    return minPoolSize > 0 && this.#supply.inDemand() ? Math.min(minPoolSize, poolSize) : 0;
+  }
+
+  /** Takes new settings. Servers that are too many leave as they become idle. */
   reconfigure(options: PoolOptions): void {
     this.#options = options;
     this.#waiters.resize(options.waitQueueMax);
-    this.#open();
+    this.#openings.reconfigure(options);
+    while (this.#idle[0] !== undefined && this.size > options.poolSize) this.#discard(this.#idle[0], "pool_size");
+    this.#reserve?.cancel();
+    this.#reserve = null;
+    this.#serve();
+    this.#refill();
   }
 
   /** Cut for good: ask for another pool. */
@@ -159,18 +114,37 @@ export class Pool implements ServerOwner {
   acquire(waiter: Waiter): Server | null {
     assert(!this.#fenced, "acquired from a fenced pool");
     if (this.#waiters.size === 0) {
-      const server = this.#idle.pop();
-      if (server !== undefined) return this.#take(server);
+      const server = this.#nextIdle();
+      if (server !== undefined && !this.#mustCheck(server)) {
+        this.#removeIdle(server);
+        return this.#take(server);
+      }
     }
-    const full = this.#waiters.add(waiter);
+    const full = this.#waiters.add(waiter, this.#clock.now());
     if (full !== null) waiter.refused(full);
-    else this.#open();
+    else this.#serve();
     return null;
   }
 
   /** The waiter has lost interest. */
   leave(waiter: Waiter): void {
     this.#waiters.remove(waiter);
+    if (this.#waiters.size === 0) this.#share.relent();
+  }
+
+  /** Why a client waits, as a sentence. */
+  get obstacle(): string {
+    const full = this.size >= this.#options.poolSize ? null : this.#share.obstacle;
+    return full ?? "All servers of the pool are in use.";
+  }
+
+  #nextIdle(): Server | undefined {
+    return this.#options.serverRoundRobin ? this.#idle[0] : this.#idle.at(-1);
+  }
+
+  #removeIdle(server: Server): void {
+    if (server === this.#idle.at(-1)) this.#idle.pop();
+    else this.#idle.splice(this.#idle.indexOf(server), 1);
   }
 
   #take(server: Server): Server {
@@ -180,178 +154,203 @@ export class Pool implements ServerOwner {
   }
 
   /** Takes a lent server back, clean, dirty or closed: what is not clean is made clean or closed. */
-  release(server: Server, mode: "transaction" | "session"): void {
+  release(server: Server, mode: ReleaseMode): void {
     assert(this.#active.delete(server), "released a server that was not lent");
-    if (server.state === "closed") return this.#open();
+    if (server.state === "closed") return this.#serve();
     if (this.#fenced) return server.close(fencedCause);
-    if (!server.exchange.empty || server.midMessage)
-      return this.#discard(server, "client left with a request under way");
+    const spoiltBy = spoilt(server);
+    if (spoiltBy !== null) return this.#discard(server, spoiltBy);
     if (mode === "session" && this.identity.dedicated !== undefined) return this.#discard(server, "client left");
     if (!server.cancels.none) return this.#awaitCancels(server, mode);
-    const steps: string[] = server.status === TransactionStatus.Idle ? [] : ["ROLLBACK"];
-    if (server.doubtful) steps.push(ROLE_QUESTION);
-    if (mode === "session" && this.#options.serverResetQuery !== "") steps.push(this.#options.serverResetQuery);
-    if (steps.length > 0) return this.#clean(server, steps);
-    if (server.state === "active") server.takeBack(this.#clock.now());
-    this.#offer(server);
+    if (isClean(server, mode, this.#options)) {
+      if (server.state === "active") server.takeBack(this.#clock.now());
+      return this.#offer(server);
+    }
+    clean(this.#tested, server, mode, this.#options, this.#supply.login().connectQuery, (cleaned) => {
+      if (cleaned === "clean") this.#offer(server);
+      else if (cleaned === "failed") this.#discard(server, "reset failed");
+      else this.#roleDropped(server);
+    });
   }
 
-  /** A cancel request that has not arrived yet would hit whatever runs next, our own ROLLBACK included. */
-  #awaitCancels(server: Server, mode: "transaction" | "session"): void {
-    if (server.status !== TransactionStatus.Idle || server.cancels.lost) {
-      return this.#discard(server, "cancel request under way");
-    }
+  /** A cancel request that has not arrived yet would hit whatever runs next, a reset query included. */
+  #awaitCancels(server: Server, mode: ReleaseMode): void {
     if (server.state === "active") server.takeBack(this.#clock.now());
-    this.#tested.add(server);
-    server.cancels.whenLanded(() => {
-      if (!this.#tested.delete(server)) return;
+    this.#tested.awaitCancels(server, () => {
       this.#active.add(server);
       this.release(server, mode);
     });
   }
 
-  /** Runs `steps`, each within a deadline, then takes the server back as clean. */
-  #clean(server: Server, [sql = "", ...rest]: readonly string[]): void {
-    this.#tested.add(server);
-    const deadline = this.#clock.after(millis(RESET_TIMEOUT_MS), () => this.#discard(server, "reset took too long"));
-    server.run(
-      sql,
-      () => this.#clock.now(),
-      (result) => {
-        deadline.cancel();
-        this.#tested.delete(server);
-        if (server.state === "closed") return;
-        if (sql === ROLE_QUESTION && !result.ok) return this.#roleIsGone(server);
-        if (!result.ok || server.status !== TransactionStatus.Idle) return this.#discard(server, "reset failed");
-        if (sql === ROLE_QUESTION) server.doubtful = false;
-        if (sql === this.#options.serverResetQuery) server.sessionReset();
-        if (rest.length > 0) return this.#clean(server, rest);
-        this.#offer(server);
-      },
-    );
-  }
-
-  /** Its session belongs to a role that was dropped: so do those of all others here. */
-  #roleIsGone(server: Server): void {
-    for (const each of [...this.#active, ...this.#tested]) each.doubtful = true;
+  /** Its session belongs to a role that is no more: so do those of all others here. */
+  #roleDropped(server: Server): void {
+    for (const each of [...this.#active, ...this.#tested.all()]) each.doubtful = true;
     for (const each of [server, ...this.#idle]) this.#discard(each, "its role was dropped");
   }
 
-  /** An idle server: to the oldest waiter, or to the others that are idle. */
+  /** An idle server, in no list: to the oldest waiter, or to the others that are idle. */
   #offer(server: Server): void {
     if (this.#fenced) return server.close(fencedCause);
-    if (this.#expired(server)) this.#discard(server, "server_lifetime");
-    else if (this.#size >= this.#options.defaultPoolSize) this.#discard(server, "default_pool_size");
+    const waitingSince = this.#waiters.oldest;
+    const superfluous = this.#superfluous(server, waitingSince);
+    if (superfluous !== null) return this.#discard(server, superfluous);
+    const waiter = this.#waiters.shift();
+    if (waiter !== null) waiter.granted(this.#take(server));
     else {
-      const waiter = this.#waiters.shift();
-      if (waiter === null) this.#idle.push(server);
-      else waiter.granted(this.#take(server));
+      this.#idle.push(server);
+      this.#share.spare();
     }
-    if (this.#waiters.size > 0) this.#open();
+    if (this.#waiters.size > 0) this.#serve();
+  }
+
+  /** Why a server that is in no list should not be kept; null where it should. */
+  #superfluous(server: Server, waitingSince: Millis | null): string | null {
+    if (this.#expired(server)) return "server_lifetime";
+    const { poolSize, reservePoolSize } = this.#options;
+    if (this.size >= poolSize + (waitingSince === null ? 0 : reservePoolSize)) return "pool_size";
+    if (this.#share.exceeded) return "max_db_connections or max_user_connections";
+    return waitingSince !== null && this.#share.cedes(waitingSince) ? "another pool has none" : null;
   }
 
   #discard(server: Server, reason: string): void {
     server.close({ kind: "ours", reason });
   }
 
-  /** Opens as many connections as there are waiters, up to the size of the pool. */
-  #open(): void {
-    if (this.#retry !== null || this.#fenced) return;
-    let room = this.#options.defaultPoolSize - this.#size;
-    let wanted = this.#waiters.size - this.#logins.size;
-    while (room > 0 && wanted > 0) {
-      room -= 1;
-      wanted -= 1;
-      this.#startLogin();
+  /** Finds servers for those who wait: idle ones first, asked whether they still answer where they are old, then new ones. */
+  #serve(): void {
+    if (this.#fenced) return;
+    while (this.#waiters.size > this.#underway) {
+      const server = this.#nextIdle();
+      if (server === undefined) break;
+      this.#removeIdle(server);
+      const waiter = this.#mustCheck(server) ? null : this.#waiters.shift();
+      if (waiter === null) this.#check(server);
+      else waiter.granted(this.#take(server));
     }
+    this.#open();
   }
 
-  #startLogin(): void {
-    const { endpoint, user, database, dedicated } = this.identity;
-    const { serverConnectTimeoutMs: timeoutMs, keepAlive } = this.#options;
-    const parameters = dedicated?.parameters ?? new Map<string, string>();
-    const options = { endpoint, user, database, parameters, ...this.#login(), timeoutMs, keepAlive };
-    const login = new ServerLogin(this.#clock, options, {
-      loggedIn: (transport, facts) => {
-        this.#logins.delete(login);
-        this.#loggedIn(transport, facts);
-      },
-      failed: (failure) => {
-        this.#logins.delete(login);
-        this.#loginFailed(failure);
-      },
+  /** Servers that will soon be there for those who wait. */
+  get #underway(): number {
+    return this.#openings.underway + this.#checked.size;
+  }
+
+  #mustCheck(server: Server): boolean {
+    const { serverCheckQuery, serverCheckDelayMs } = this.#options;
+    return serverCheckQuery !== null && this.#clock.now() - server.idleSince >= serverCheckDelayMs;
+  }
+
+  #check(server: Server): void {
+    this.#checked.add(server);
+    this.#tested.ask(server, this.#options.serverCheckQuery ?? "", "server_check_query", (result) => {
+      this.#checked.delete(server);
+      if (result.ok && server.status === TransactionStatus.Idle) this.#offer(server);
+      else this.#discard(server, "server_check_query failed");
     });
-    this.#logins.add(login);
   }
 
-  #loggedIn(transport: Transport, facts: LoginFacts): void {
-    const server = new Server(transport, facts, this);
-    this.counters.logins += 1;
-    const reported = facts.parameters.get("in_hot_standby");
-    if (reported !== undefined) return this.#admit(server, reported === "on");
-    // Before PostgreSQL 14 nothing is reported: ask. What serves physical replication knows no SQL; discovery has asked.
-    if (this.identity.dedicated !== undefined) return this.#admit(server, null);
-    this.#tested.add(server);
-    server.run(
-      "SELECT pg_catalog.pg_is_in_recovery()",
-      () => this.#clock.now(),
-      (result) => {
-        this.#tested.delete(server);
-        if (server.state === "closed") return;
-        this.#admit(server, result.ok ? result.row?.[0] === "t" : null);
-      },
-    );
+  /** Opens as many connections as there are waiters, up to the size of the pool; beyond it for those who have waited too long. */
+  #open(): void {
+    if (this.#waiters.size === 0) return;
+    this.#openFor(this.#waiters.size, this.#options.poolSize);
+    const { poolSize, reservePoolSize, reservePoolTimeoutMs } = this.#options;
+    if (reservePoolSize === 0 || reservePoolTimeoutMs === 0 || this.size < poolSize) return;
+    const late = this.#clock.now() - reservePoolTimeoutMs;
+    const { count, next } = this.#waiters.overdue(late, this.#underway + reservePoolSize);
+    this.#openFor(count, poolSize + reservePoolSize);
+    if (next === null || this.#reserve !== null || this.size >= poolSize + reservePoolSize) return;
+    this.#reserve = this.#clock.after(millis(next - late), () => {
+      this.#reserve = null;
+      this.#serve();
+    });
   }
 
-  /** The gate: a write connection to a server in recovery is none. */
-  #admit(server: Server, inRecovery: boolean | null): void {
-    this.#observer.loggedIn(this, server.parameters, inRecovery);
-    const unknown = inRecovery === null && this.identity.dedicated !== undefined;
-    if (this.identity.purpose === "write" && inRecovery !== false && !unknown) {
-      this.#retryLater();
-      this.#discard(server, "server is in recovery");
-      return;
+  #openFor(waiters: number, size: number): void {
+    while (!this.#openings.paused && waiters > this.#underway && this.size < size && this.#share.take()) {
+      this.#openings.start();
     }
-    this.#backoff.reset();
+  }
+
+  /** Opens what is missing to `min_pool_size`, as far as there is room. */
+  #refill(): void {
+    if (this.#fenced || this.#clock.now() < this.#refillAt) return;
+    const floor = this.#floor;
+    while (this.size < floor && !this.#openings.paused && this.#share.takeFree()) this.#openings.start();
+  }
+
+  // OpeningsSink
+
+  loggedIn(server: Server, inRecovery: boolean | null): void {
+    this.counters.logins += 1;
+    this.#observer.loggedIn(this, server.parameters, inRecovery);
+  }
+
+  opened(server: Server): void {
+    this.#refillAt = 0;
     this.#offer(server);
   }
 
-  #loginFailed(failure: LoginFailure): void {
+  loginFailed(failure: LoginFailure): void {
     this.counters.loginFailures += 1;
-    const { endpoint, user, database } = this.identity;
-    this.#logger.warn({ member: endpoint.member, user, database, reason: failure.reason }, "server login failed");
-    // Who replicates is not one of many for whom there will be room soon.
-    const final = failure.kind === "refused" && this.identity.dedicated !== undefined && !isShutdown(failure.fields);
-    if (failure.transient && !final) {
-      // Too many connections, say, is no sign that the member is going.
-      const away = failure.kind === "unreachable" || isShutdown(failure.fields);
-      if (away) this.#observer.failed(this, failure.reason);
-      this.#retryLater();
-      return;
-    }
-    const error = loginError(failure);
-    for (const waiter of this.#waiters.drain()) waiter.refused(error);
+    this.#failed(failure, "server login failed");
+    // Too many connections, say, is no sign that the member is going.
+    const away = failure.transient && (failure.kind === "unreachable" || isShutdown(failure.fields));
+    if (away) this.#observer.failed(this, failure.reason);
+    if (!failure.transient) this.#refuse(failure);
+    this.#share.give();
   }
 
-  #retryLater(): void {
-    if (this.#fenced || this.#retry !== null) return;
-    this.#retry = this.#clock.after(this.#backoff.next(), () => {
-      this.#retry = null;
-      this.#open();
-    });
+  refused(failure: LoginFailure): void {
+    this.#failed(failure, "connect_query failed");
+    if (!failure.transient) this.#refuse(failure);
+  }
+
+  #failed({ reason }: LoginFailure, what: string): void {
+    this.#refillAt = this.#clock.now() + REFILL_RETRY_MS;
+    const { endpoint, user, database } = this.identity;
+    this.#logger.warn({ member: endpoint.member, user, database, reason }, what);
+  }
+
+  /** Waiting will not help. */
+  #refuse(failure: LoginFailure): void {
+    const error = loginError(failure);
+    const refused = this.#waiters.drain();
+    this.#share.relent();
+    for (const waiter of refused) waiter.refused(error);
   }
 
   serverClosed(server: Server, cause: LossCause): void {
     this.counters.serversClosed += 1;
-    const at = this.#idle.indexOf(server);
-    if (at >= 0) this.#idle.splice(at, 1);
-    this.#tested.delete(server);
+    if (this.#idle.includes(server)) this.#removeIdle(server);
+    this.#tested.forget(server);
+    this.#checked.delete(server);
+    this.#openings.lost(server);
     // An active one stays listed until its holder, who hears of it next, releases it.
     const { endpoint, user, database } = this.identity;
     const level = cause.kind === "violation" ? "error" : "debug";
     this.#logger[level]({ member: endpoint.member, user, database, reason: cause.reason }, "server connection closed");
     if (memberIsGoing(cause)) this.#observer.failed(this, cause.reason);
-    this.#open();
+    this.#share.give();
+    this.#serve();
+  }
+
+  // QuotaMember
+
+  get waitingSince(): Millis | null {
+    return this.#waiters.oldest;
+  }
+
+  get idleSince(): Millis | null {
+    return this.#idle[0]?.idleSince ?? null;
+  }
+
+  evictIdle(): void {
+    const server = this.#idle[0];
+    if (server !== undefined) this.#discard(server, "its place is needed by another pool");
+  }
+
+  retry(): void {
+    this.#serve();
   }
 
   #expired(server: Server): boolean {
@@ -359,45 +358,41 @@ export class Pool implements ServerOwner {
     return serverLifetimeMs > 0 && this.#clock.now() - server.loggedInAt >= serverLifetimeMs;
   }
 
-  /** Closes idle servers that are too old or too long unused. */
+  /** Closes idle servers that are too old or too long unused, and opens what is missing to `min_pool_size`. */
   sweep(): void {
     const { serverIdleTimeoutMs } = this.#options;
     const now = this.#clock.now();
+    const floor = this.#floor;
     for (const server of [...this.#idle]) {
+      // Closing one can move others.
+      if (!this.#idle.includes(server)) continue;
       const unused = serverIdleTimeoutMs > 0 && now - server.idleSince >= serverIdleTimeoutMs;
-      if (unused) this.#discard(server, "server_idle_timeout");
+      if (unused && this.size > floor) this.#discard(server, "server_idle_timeout");
       else if (this.#expired(server)) this.#discard(server, "server_lifetime");
     }
+    this.#refill();
   }
 
   /** Cuts every connection at once, whatever TCP thinks, and sends the waiters elsewhere. For good. */
   fence(reason: string): void {
     if (this.#fenced) return;
     this.#fenced = true;
-    this.#retry?.cancel();
-    for (const login of this.#logins) login.abort();
-    this.#logins.clear();
+    this.#reserve?.cancel();
+    this.#share.leave();
+    const logins = this.#openings.logins;
+    this.#openings.abort();
+    for (let login = 0; login < logins; login += 1) this.#share.give();
     const cause: LossCause = { kind: "fenced", reason };
-    for (const server of [...this.#idle, ...this.#tested, ...this.#active]) server.close(cause);
+    for (const server of [...this.#idle, ...this.#tested.all(), ...this.#active]) server.close(cause);
     for (const waiter of this.#waiters.drain()) waiter.evicted();
   }
 
   /** Sends the waiters elsewhere; connections stay. */
   evictWaiters(): void {
-    for (const waiter of this.#waiters.drain()) waiter.evicted();
+    const evicted = this.#waiters.drain();
+    this.#share.relent();
+    for (const waiter of evicted) waiter.evicted();
   }
 }
 
 const fencedCause: LossCause = { kind: "fenced", reason: "the member was deposed" };
-
-/** A refusal that will not go away, in the server's own words. */
-function loginError(failure: LoginFailure): ProxyError {
-  if (failure.kind === "ours") return failure.error;
-  if (failure.kind === "unreachable") return new ProxyError("server_login_failed", failure.reason);
-  const { message, sqlstate, detail, hint } = failure.fields;
-  return new ProxyError("server_login_failed", message, {
-    sqlstate,
-    ...(detail === null ? {} : { detail }),
-    ...(hint === null ? {} : { hint }),
-  });
-}

@@ -3,14 +3,9 @@
 import type { Clock, Timer } from "../core/clock.ts";
 import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
-import {
-  Pool,
-  type PoolCounters,
-  type PoolIdentity,
-  type PoolLogin,
-  type PoolObserver,
-  type PoolOptions,
-} from "./pool.ts";
+import { Pool } from "./pool.ts";
+import type { Place, PoolCounters, PoolIdentity, PoolObserver, PoolOptions, PoolSupply } from "./pool-terms.ts";
+import type { Quotas } from "./quotas.ts";
 
 const SWEEP_EVERY_MS = 1_000;
 /** Members and purposes whose counters outlive their pools; beyond it the one that was retired first is forgotten. */
@@ -31,42 +26,50 @@ const keyOf = (identity: PoolIdentity): string =>
     identity.purpose,
     identity.epoch,
     identity.database,
+    identity.dbname,
     identity.user,
     identity.dedicated?.client ?? 0,
   ]);
 
+/** The settings of the pools of a place. */
+export type OptionsOf = (place: Place) => PoolOptions;
+
 export class Pools {
   readonly #clock: Clock;
   readonly #logger: Logger;
+  readonly #quotas: Quotas;
   readonly #observer: PoolObserver;
   readonly #pools = new Map<string, Pool>();
   /** Counters of pools that are gone. */
   readonly #retired = new Map<string, PoolTotals>();
   readonly #sweeper: Timer;
-  #options: PoolOptions;
+  #options: OptionsOf;
 
-  constructor(clock: Clock, logger: Logger, options: PoolOptions, observer: PoolObserver) {
+  constructor(clock: Clock, logger: Logger, quotas: Quotas, options: OptionsOf, observer: PoolObserver) {
     this.#clock = clock;
     this.#logger = logger;
+    this.#quotas = quotas;
     this.#options = options;
     this.#observer = observer;
     this.#sweeper = clock.every(millis(SWEEP_EVERY_MS), () => this.#sweep());
   }
 
   /** Takes new settings, for the pools that there are, too. */
-  reconfigure(options: PoolOptions): void {
+  reconfigure(options: OptionsOf): void {
     this.#options = options;
-    for (const pool of this.#pools.values()) pool.reconfigure(options);
+    for (const pool of this.#pools.values()) pool.reconfigure(options(pool.identity));
   }
 
-  /** The pool of this identity; keep it while it is not fenced. `login` is asked at each login of one that has to be made. */
-  of(identity: PoolIdentity, login: () => PoolLogin): Pool {
+  /** The pool of this identity; keep it while it is not fenced. One that has to be made lives on `supply`. */
+  of(identity: PoolIdentity, supply: PoolSupply): Pool {
     const key = keyOf(identity);
-    let pool = this.#pools.get(key);
-    if (pool === undefined) {
-      pool = new Pool(this.#clock, this.#logger, identity, login, this.#options, this.#observer);
-      this.#pools.set(key, pool);
-    }
+    const known = this.#pools.get(key);
+    if (known !== undefined) return known;
+    const options = this.#options(identity);
+    const pool = new Pool(this.#clock, this.#logger, this.#quotas, identity, supply, options, this.#observer);
+    this.#pools.set(key, pool);
+    // Opens the minimum.
+    pool.sweep();
     return pool;
   }
 

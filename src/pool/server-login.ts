@@ -9,7 +9,7 @@ import { ServerAuthentication } from "../auth/server-authentication.ts";
 import type { ServerTls } from "../auth/tls-options.ts";
 import { isSocketDirectory, netAddress } from "../core/addresses.ts";
 import type { Clock, Timer } from "../core/clock.ts";
-import type { ProxyError } from "../core/errors.ts";
+import { ProxyError } from "../core/errors.ts";
 import { KEEPALIVE_IDLE_MS_DEFAULT, type KeepAlive, keepAlive } from "../core/keepalive.ts";
 import { WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../core/limits.ts";
 import { millis } from "../core/units.ts";
@@ -47,6 +47,18 @@ export type LoginFailure =
   /** We could not, or would not, authenticate. */
   | { readonly kind: "ours"; readonly error: ProxyError; readonly transient: false; readonly reason: string };
 
+/** A refusal that will not go away, in the server's own words. */
+export function loginError(failure: LoginFailure): ProxyError {
+  if (failure.kind === "ours") return failure.error;
+  if (failure.kind === "unreachable") return new ProxyError("server_login_failed", failure.reason);
+  const { message, sqlstate, detail, hint } = failure.fields;
+  return new ProxyError("server_login_failed", message, {
+    sqlstate,
+    ...(detail === null ? {} : { detail }),
+    ...(hint === null ? {} : { hint }),
+  });
+}
+
 export interface LoginSink {
   loggedIn(transport: Transport, facts: LoginFacts): void;
   failed(failure: LoginFailure): void;
@@ -54,6 +66,9 @@ export interface LoginSink {
 
 /** Starting up, shutting down, crash recovery, too many connections: the same login can succeed later. */
 const transientStates = new Set(["57P01", "57P02", "57P03", "53300", "08006", "53200"]);
+
+/** Whether trying again can help against a server's refusal. */
+export const isTransient = (fields: ErrorFields): boolean => transientStates.has(fields.sqlstate);
 
 type Step = "connecting" | "ssl" | "authenticating" | "done";
 
@@ -249,7 +264,7 @@ export class ServerLogin implements TransportSink, FrameSink {
     this.#fail({
       kind: "refused",
       fields,
-      transient: transientStates.has(fields.sqlstate),
+      transient: isTransient(fields),
       reason: fields.message,
     });
   }

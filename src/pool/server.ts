@@ -60,7 +60,11 @@ export class Server implements FrameSink, TransportSink {
   readonly loggedInAt: Millis;
   readonly exchange = new Exchange();
   readonly statements = new ServerStatements();
-  /** Session settings in force beyond those of the login. */
+  /** What connect_query has set: the settings from which its sessions start. */
+  base: SettingsSet = SettingsSet.empty;
+  /** A client has undone what connect_query did. */
+  baseLost = false;
+  /** Session settings in force beyond those of the login and of connect_query. */
   settings: SettingsSet = SettingsSet.empty;
   /** Transaction status at the last ReadyForQuery. */
   status: number = TransactionStatus.Idle;
@@ -128,7 +132,10 @@ export class Server implements FrameSink, TransportSink {
    * affair, and it must find none.
    */
   bringSettingsTo(wanted: SettingsSet, alone = false): void {
-    const parts = [alone && this.statements.size > 0 ? "DEALLOCATE ALL" : null, wanted.sqlFrom(this.settings)];
+    const parts = [
+      alone && this.statements.size > 0 ? "DEALLOCATE ALL" : null,
+      wanted.sqlFrom(this.settings, this.base),
+    ];
     if (alone) {
       this.statements.clear();
       this.statements.unnamed = null;
@@ -143,13 +150,6 @@ export class Server implements FrameSink, TransportSink {
   /** A simple query of our own, which takes the unnamed statement away, as any. */
   #ownQuery(): void {
     this.exchange.ownQuery();
-    this.statements.unnamed = null;
-  }
-
-  /** Forgets what the session had: a reset query has undone it. */
-  sessionReset(): void {
-    this.settings = SettingsSet.empty;
-    this.statements.clear();
     this.statements.unnamed = null;
   }
 

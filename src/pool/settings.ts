@@ -81,17 +81,34 @@ export class SettingsSet {
     return this.#entries.size;
   }
 
-  /** SQL that brings a session from `current` to this set; null when they are equal. */
-  sqlFrom(current: SettingsSet): string | null {
+  /** This set without what `base` says as well. */
+  beyond(base: SettingsSet): SettingsSet {
+    if (base.size === 0) return this;
+    const entries = [...this.#entries].filter(([key, { value }]) => base.#entries.get(key)?.value !== value);
+    return entries.length === 0 ? SettingsSet.empty : new SettingsSet(new Map(entries));
+  }
+
+  /** Whether every setting of `other` is in this set, with whatever value. */
+  covers(other: SettingsSet): boolean {
+    return [...other.#entries.keys()].every((key) => this.#entries.has(key));
+  }
+
+  /** SQL that brings a session from `current` to this set; null when they are equal. What neither has is as in `base`. */
+  sqlFrom(current: SettingsSet, base: SettingsSet = SettingsSet.empty): string | null {
     if (this.equals(current)) return null;
     const resets: string[] = [];
-    for (const [key, setting] of current.#entries) {
-      if (!this.#entries.has(key)) resets.push(`RESET ${quoteName(setting.name)};`);
-    }
     const sets: string[] = [];
+    const set = ({ name, value }: Setting): void => {
+      sets.push(`pg_catalog.set_config(${quoteText(name)},${quoteText(value)},false)`);
+    };
+    for (const [key, setting] of current.#entries) {
+      if (this.#entries.has(key)) continue;
+      const original = base.#entries.get(key);
+      if (original === undefined) resets.push(`RESET ${quoteName(setting.name)};`);
+      else set(original);
+    }
     for (const [key, setting] of this.#entries) {
-      if (current.#entries.get(key)?.value === setting.value) continue;
-      sets.push(`pg_catalog.set_config(${quoteText(setting.name)},${quoteText(setting.value)},false)`);
+      if (current.#entries.get(key)?.value !== setting.value) set(setting);
     }
     return resets.join("") + (sets.length === 0 ? "" : `SELECT ${sets.join(",")}`);
   }

@@ -17,7 +17,7 @@ import type { PoolMode } from "../core/pool-mode.ts";
 import { Seldom } from "../core/seldom.ts";
 import { millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
-import type { PoolOptions } from "../pool/pool.ts";
+import { Quotas } from "../pool/quotas.ts";
 import { StatementRegistry } from "../pool/statements.ts";
 import { Balance } from "../routing/balance.ts";
 import { SessionEffects } from "../routing/session-state.ts";
@@ -29,9 +29,11 @@ import type { StartupRules } from "./client-facts.ts";
 import type { ClientLoginOptions } from "./client-login.ts";
 import type { ClientIdentity } from "./client-session.ts";
 import type { ClientTimeouts } from "./client-times.ts";
+import { Directory, type DirectoryOptions } from "./directory.ts";
 import { Listener } from "./listener.ts";
 import { networkTest } from "./networks.ts";
 import { Reception, type ReceptionContext, type ReceptionOwner } from "./reception.ts";
+import { Seats } from "./seats.ts";
 import { Steering, type SteeringOptions } from "./steering.ts";
 import { Traffic } from "./traffic.ts";
 
@@ -60,7 +62,7 @@ export interface DataPlaneOptions {
   readonly authMethod: ClientLoginOptions["method"];
   readonly allowClearText: boolean;
   readonly secretOf: (user: string) => Secret | null;
-  readonly pool: PoolOptions;
+  readonly directory: DirectoryOptions;
   readonly maxClientConn: number;
   readonly queryWaitTimeoutMs: number;
   readonly clientLoginTimeoutMs: number;
@@ -102,6 +104,9 @@ export class DataPlane implements ReceptionOwner {
   readonly #sweeper: Timer;
   readonly #strangers: Seldom;
   readonly #unaccepted: Seldom;
+  readonly #quotas: Quotas;
+  readonly #seats: Seats;
+  #directory: Directory;
   #options: DataPlaneOptions;
   #nextId = 1;
   #draining: ProxyError | null = null;
@@ -111,13 +116,16 @@ export class DataPlane implements ReceptionOwner {
     this.#clock = clock;
     this.#logger = logger;
     this.#options = options;
+    this.#directory = new Directory(options.directory);
+    this.#quotas = new Quotas(clock, this.#directory);
+    this.#seats = new Seats(this.#directory);
     this.#cancels = new CancelKeys(clock, randomBytes);
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
     this.#strangers = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
     this.#unaccepted = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
     for (const [cluster, feed] of feeds) {
-      const steering = new Steering(clock, logger.child({ cluster }), cluster, feed, this.#steeringOptions(cluster));
-      this.#steerings.set(cluster, steering);
+      const own = this.#steeringOptions(cluster);
+      this.#steerings.set(cluster, new Steering(clock, logger.child({ cluster }), this.#quotas, cluster, feed, own));
     }
     this.#sweeper = clock.every(millis(SWEEP_EVERY_MS), () => this.#sweep());
   }
@@ -167,6 +175,9 @@ export class DataPlane implements ReceptionOwner {
   async reload(options: DataPlaneOptions): Promise<void> {
     this.#options = options;
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
+    this.#directory = new Directory(options.directory);
+    this.#quotas.reconfigure(this.#directory);
+    this.#seats.reconfigure(this.#directory);
     for (const [cluster, steering] of this.#steerings) steering.reconfigure(this.#steeringOptions(cluster));
     const wanted = new Map(options.listeners.map((listener) => [listener.name, listener]));
     for (const [name, active] of this.#listeners) {
@@ -219,7 +230,7 @@ export class DataPlane implements ReceptionOwner {
 
   #accept(active: ActiveListener, socket: Socket): void {
     active.traffic.clientsAccepted += 1;
-    keepAlive(socket, this.#options.pool.keepAlive);
+    keepAlive(socket, this.#options.directory.pool.keepAlive);
     const reception = new Reception(socket, this.#nextId++, this.#contextOf(active), this);
     this.#receptions.add(reception);
     if (this.#draining !== null) reception.refused(this.#draining);
@@ -274,6 +285,8 @@ export class DataPlane implements ReceptionOwner {
       poolMode: options.poolMode,
       effects: this.#effects,
       onSessionState: options.onSessionState,
+      directory: this.#directory,
+      seats: this.#seats,
       statements: this.#statements,
       maxPreparedStatements: settings.maxPreparedStatements,
     };
@@ -287,13 +300,19 @@ export class DataPlane implements ReceptionOwner {
       tls,
       random: randomBytes,
       derivations: this.#derivations,
-      pool: this.#options.pool,
+      directory: this.#directory,
     };
   }
 
   #sweep(): void {
     const now = this.#clock.now();
     for (const { client } of this.#clients.values()) client.sweep(now);
+    if (this.#draining !== null || this.#directory.standing.length === 0) return;
+    for (const { options, balance } of this.#listeners.values()) {
+      const steering = this.#steerings.get(options.cluster);
+      if (options.route !== "read") steering?.standBy("primary", balance);
+      if (options.route !== "write") steering?.standBy("replica", balance);
+    }
   }
 
   // ReceptionOwner
@@ -319,9 +338,13 @@ export class DataPlane implements ReceptionOwner {
       this.#logger.warn({ listener, address, reason, count }, "connections without PROXY header closed");
   }
 
-  clientClosed({ id }: ClientIdentity, reason: string): void {
+  clientClosed({ id, database, user }: ClientIdentity, reason: string): void {
     const known = this.#clients.get(id);
-    if (known !== undefined) this.#cancels.revoke(known.pid, known.client);
+    if (known !== undefined) {
+      this.#cancels.revoke(known.pid, known.client);
+      known.client.group.clients -= 1;
+      this.#seats.leave(database, user);
+    }
     this.#clients.delete(id);
     this.#logger.debug({ client: id, reason }, "client left");
     if (this.#clients.size === 0) this.#whenEmpty?.();

@@ -22,10 +22,12 @@ import { Client } from "./client.ts";
 import type { ClientFacts } from "./client-facts.ts";
 import { ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
 import type { ClientContext, ClientOwner, ClientSession, Lease } from "./client-session.ts";
+import type { Directory } from "./directory.ts";
 import { type PreambleSink, ProxyPreamble } from "./proxy-preamble.ts";
-import { replicationSession } from "./replication.ts";
+import { dedicatedTo, replicationSession } from "./replication.ts";
+import type { Seats } from "./seats.ts";
 import { Session, type SessionOptions } from "./session.ts";
-import type { Steering } from "./steering.ts";
+import type { Group, Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
 import { Welcome } from "./welcome.ts";
 
@@ -50,6 +52,8 @@ export interface ReceptionContext {
   readonly poolMode: PoolMode;
   readonly effects: SessionEffects;
   readonly onSessionState: OnSessionState;
+  readonly directory: Directory;
+  readonly seats: Seats;
   readonly client: Pick<ClientContext, "queryWaitTimeoutMs" | "timeouts">;
 }
 
@@ -69,6 +73,8 @@ export class Reception implements ClientLoginSink, PreambleSink {
   #login: ClientLogin | null = null;
   readonly #deadline: Timer;
   #welcome: Welcome | null = null;
+  /** Gives back what the login has taken; null where it has taken nothing. */
+  #leaveSeat: (() => void) | null = null;
   #over = false;
 
   constructor(socket: Socket, id: number, context: ReceptionContext, owner: ReceptionOwner) {
@@ -130,16 +136,19 @@ export class Reception implements ClientLoginSink, PreambleSink {
     this.#transport.write(farewell.finish());
     // Whatever comes early, its end included, is for the client to read.
     this.#transport.pause();
-    const { clock, steering, balance, route, client } = this.#context;
+    const { clock, balance, route, client, steering } = this.#context;
+    const group = this.#seat(facts);
+    if (group instanceof ProxyError) return this.refused(group);
+    const options = this.#sessionOptions(facts);
     const session =
       facts.replication === null
         ? {
-            group: steering.group(facts.database, facts.user),
+            group,
             balance,
-            session: new Session(SettingsSet.of(facts.settings), this.#sessionOptions),
+            session: new Session(SettingsSet.of(facts.settings), options),
             target: sessionTarget(route, facts.settings),
           }
-        : replicationSession(steering, balance, this.#id, facts, this.#sessionOptions);
+        : { group, balance, session: replicationSession(options), target: "primary" as const };
     this.#welcome = new Welcome(clock, steering, session, client.queryWaitTimeoutMs, {
       welcome: (parameters, lease) => this.#become(facts, session, parameters, lease, rest),
       refused: (error) => this.refused(error),
@@ -148,9 +157,28 @@ export class Reception implements ClientLoginSink, PreambleSink {
     this.#welcome.begin();
   }
 
-  get #sessionOptions(): SessionOptions {
-    const { traffic } = this.#context;
-    return { ...this.#context, count: (cause, outcome) => traffic.countSessionState(cause, outcome) };
+  /** Who has logged in shares in a group, and takes a seat; or there is no such database, or no seat is left. */
+  #seat(facts: ClientFacts): Group | ProxyError {
+    const { database, user } = facts;
+    const { directory, seats, steering } = this.#context;
+    const place = directory.place(database, user);
+    if (place instanceof ProxyError) return place;
+    const full = seats.take(database, user);
+    if (full !== null) return full;
+    const dedicated = dedicatedTo(this.#id, facts);
+    const group = dedicated === null ? steering.group(place) : steering.dedicatedGroup(place, dedicated);
+    group.clients += 1;
+    this.#leaveSeat = () => {
+      group.clients -= 1;
+      seats.leave(database, user);
+    };
+    return group;
+  }
+
+  #sessionOptions({ database, user }: ClientFacts): SessionOptions {
+    const { directory, traffic } = this.#context;
+    const poolMode = directory.poolMode(database, user, this.#context.poolMode);
+    return { ...this.#context, poolMode, count: (cause, outcome) => traffic.countSessionState(cause, outcome) };
   }
 
   cancelRequested(pid: number, key: Buffer): void {
@@ -210,6 +238,8 @@ export class Reception implements ClientLoginSink, PreambleSink {
     this.#login?.stop();
     this.#deadline.cancel();
     this.#welcome?.abandon();
+    this.#leaveSeat?.();
+    this.#leaveSeat = null;
     if (error !== null) {
       this.#context.traffic.loginFailures += 1;
       this.#context.traffic.countError(error.code);

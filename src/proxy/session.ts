@@ -275,18 +275,21 @@ export class Session implements SessionListener {
 
   /** What to ask this server. */
   questionFor(server: Server): string {
-    const custom = new Set([...this.#named, ...server.settings.customNames]);
+    const custom = new Set([...this.#named, ...server.settings.customNames, ...server.base.customNames]);
     return sessionQuestion(custom, this.#binding.doubtful, this.mapper !== null);
   }
 
-  /** The settings that a server has after this client's transaction, as it answered; null when the answer cannot be read. */
-  settle(row: readonly (string | null)[] | null): SettingsSet | null {
+  /**
+   * The settings that a server has after this client's transaction, as it answered; null when the answer cannot be read. Those of
+   * `base` are the server's, not the client's.
+   */
+  settle(row: readonly (string | null)[] | null, base: SettingsSet): SettingsSet | null {
     const answer = decodeSessionAnswer(row, this.#binding.doubtful);
     if (answer === null) return null;
     this.#touched = false;
     this.#reset = false;
     this.#named.clear();
-    this.#settings = this.#startup.overlaid(answer.settings);
+    this.#settings = this.#startup.overlaid(answer.settings.beyond(base));
     if (answer.pins !== null) this.#binding.settle(answer.pins);
     return answer.settings;
   }

@@ -22,7 +22,7 @@ export function prepare(
   const wanted = session.settings;
   const deadline = clock.after(millis(RESET_TIMEOUT_MS), () => server.close(unprepared));
   server.run(
-    wanted.sqlFrom(server.settings) ?? "",
+    wanted.sqlFrom(server.settings, server.base) ?? "",
     () => clock.now(),
     (result) => {
       deadline.cancel();
@@ -55,7 +55,10 @@ export function settle(
   const learnt = (inForce: SettingsSet | null): void => {
     deadline.cancel();
     if (inForce === null) server.close(untold);
-    else server.settings = inForce;
+    else {
+      server.settings = inForce.beyond(server.base);
+      server.baseLost ||= !inForce.covers(server.base);
+    }
     done(inForce === null ? settingsLost() : null);
   };
   // A cancel request that was meant for the statement before must not hit the question.
@@ -64,7 +67,7 @@ export function settle(
     server.run(
       session.questionFor(server),
       () => clock.now(),
-      (result) => learnt(result.ok ? session.settle(result.row) : null),
+      (result) => learnt(result.ok ? session.settle(result.row, server.base) : null),
       holder,
     );
   });

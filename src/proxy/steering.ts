@@ -11,13 +11,16 @@ import type { Millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import type { LeaderState, Member, MemberName, Topology } from "../discovery/topology.ts";
 import { byAdministrator, type LossCause } from "../pool/loss.ts";
-import type { Dedicated, Pool, PoolIdentity, PoolLogin, PoolOptions, Waiter } from "../pool/pool.ts";
+import type { Pool } from "../pool/pool.ts";
+import type { Dedicated, Place, PoolIdentity, PoolLogin, PoolSupply, Waiter } from "../pool/pool-terms.ts";
 import { Pools, type PoolTotals } from "../pool/pools.ts";
+import type { Quotas } from "../pool/quotas.ts";
 import type { Server } from "../pool/server.ts";
 import { followsClient } from "../pool/settings.ts";
 import type { Balance } from "../routing/balance.ts";
 import { type Decision, route } from "../routing/route.ts";
 import type { Target } from "../routing/target.ts";
+import type { Directory } from "./directory.ts";
 import { LifeSigns } from "./life-signs.ts";
 
 /** A client that wants a server. Its pool is told to it before it is granted one. */
@@ -29,12 +32,13 @@ export interface Seeker extends Waiter {
   pool: Pool | null;
 }
 
-/** All that clients of one database and user share. */
+/** All that clients share who are led to the same database as the same role. */
 export interface Group {
-  readonly database: string;
-  readonly user: string;
+  readonly place: Place;
   /** Of a client that has a server to itself. */
   readonly dedicated?: Dedicated;
+  /** Those who are connected. */
+  clients: number;
   /** Pools that served last; asked for again once fenced. */
   write: Pool | null;
   readonly reads: Map<MemberName, Pool>;
@@ -49,7 +53,7 @@ export interface SteeringOptions {
   readonly tls: ServerTls;
   readonly random: (bytes: number) => Buffer;
   readonly derivations: ScramDerivations;
-  readonly pool: PoolOptions;
+  readonly directory: Directory;
 }
 
 export class Steering {
@@ -68,14 +72,21 @@ export class Steering {
   #options: SteeringOptions;
   #heldWrites = 0;
 
-  constructor(clock: Clock, logger: Logger, cluster: string, feed: TopologyFeed, options: SteeringOptions) {
+  constructor(
+    clock: Clock,
+    logger: Logger,
+    quotas: Quotas,
+    cluster: string,
+    feed: TopologyFeed,
+    options: SteeringOptions,
+  ) {
     this.cluster = cluster;
     this.#clock = clock;
     this.#feed = feed;
     this.#logger = logger;
     this.#options = options;
     this.#lifeSigns = new LifeSigns(clock);
-    this.#pools = new Pools(clock, logger, options.pool, {
+    this.#pools = new Pools(clock, logger, quotas, (place) => options.directory.poolOptions(place), {
       loggedIn: (pool, parameters, inRecovery) => {
         this.#noteReported(pool.identity, parameters);
         feed.report(pool.identity.endpoint.member, { kind: "login", inRecovery });
@@ -106,36 +117,51 @@ export class Steering {
   /** Takes new settings; servers that are logged in stay so. */
   reconfigure(options: SteeringOptions): void {
     this.#options = options;
-    this.#pools.reconfigure(options.pool);
+    this.#pools.reconfigure((place) => options.directory.poolOptions(place));
   }
 
-  group(database: string, user: string): Group {
-    const key = JSON.stringify([database, user]);
+  group({ database, dbname, user }: Place): Group {
+    const key = JSON.stringify([database, dbname, user]);
     let group = this.#groups.get(key);
     if (group === undefined) {
       if (this.#groups.size >= GROUPS_MAX) this.#forgetUnusedGroups();
-      group = { database, user, write: null, reads: new Map(), welcomes: new Map(), reported: "" };
+      group = newGroup({ database, dbname, user });
       this.#groups.set(key, group);
     }
     return group;
   }
 
   /** A group of one client, that nobody else can find. */
-  dedicatedGroup(database: string, user: string, dedicated: Dedicated): Group {
-    return { database, user, dedicated, write: null, reads: new Map(), welcomes: new Map(), reported: "" };
+  dedicatedGroup(place: Place, dedicated: Dedicated): Group {
+    return { ...newGroup(place), dedicated };
   }
 
-  /** A group without a living pool is made again when it is needed. */
-  #forgetUnusedGroups(): void {
-    for (const [key, { write, reads }] of this.#groups) {
-      const pools = [write, ...reads.values()];
-      if (pools.every((pool) => pool === null || pool.fenced)) this.#groups.delete(key);
+  /** Makes the pools that the directory wants to be there before any client is: the leader's, or those of the replicas. */
+  standBy(target: Target, balance: Balance): void {
+    const { topology } = this;
+    for (const place of this.#options.directory.standing) {
+      const group = this.group(place);
+      if (target === "primary") {
+        const decision = route(topology, target, balance);
+        if (decision.kind === "member") this.#poolFor(group, decision);
+      } else {
+        const replicas = balance.candidates(topology);
+        for (const member of replicas) this.#poolFor(group, { kind: "member", member, purpose: "read", epoch: 0 });
+      }
     }
   }
 
-  #noteReported({ database, user, dedicated }: PoolIdentity, parameters: ReadonlyMap<string, string>): void {
-    if (dedicated !== undefined) return;
-    const group = this.group(database, user);
+  /** A group without a client and a living pool is made again when it is needed. */
+  #forgetUnusedGroups(): void {
+    for (const [key, { clients, write, reads }] of this.#groups) {
+      const pools = [write, ...reads.values()];
+      if (clients === 0 && pools.every((pool) => pool === null || pool.fenced)) this.#groups.delete(key);
+    }
+  }
+
+  #noteReported(place: PoolIdentity, parameters: ReadonlyMap<string, string>): void {
+    if (place.dedicated !== undefined) return;
+    const group = this.group(place);
     const reported = JSON.stringify(
       [...parameters].filter(([name]) => followsClient(name) || name === "server_version"),
     );
@@ -168,7 +194,7 @@ export class Steering {
 
   /** Why somebody with this target waits now, as a sentence. */
   whyWaiting(seeker: Seeker): string {
-    if (!this.#held.has(seeker)) return "All servers of the pool are in use.";
+    if (!this.#held.has(seeker)) return seeker.pool?.obstacle ?? "All servers of the pool are in use.";
     const decision = route(this.#feed.current(), seeker.target, seeker.balance);
     return decision.kind === "hold" ? decision.reason : "";
   }
@@ -188,8 +214,8 @@ export class Steering {
    */
   judge(pool: Pool, cause: LossCause, then: (memberLives: boolean) => void): void {
     if (!byAdministrator(cause) || pool.fenced) return then(false);
-    const { endpoint, database, user } = pool.identity;
-    const login = { endpoint, database, user, ...this.#loginOf(user) };
+    const { endpoint, dbname, user } = pool.identity;
+    const login = { endpoint, database: dbname, user, ...this.#loginOf(pool.identity) };
     this.#lifeSigns.ask(login, (alive) => then(alive && !pool.fenced));
   }
 
@@ -215,17 +241,26 @@ export class Steering {
     const known = purpose === "write" ? group.write : group.reads.get(member.name);
     if (known && !known.fenced && known.identity.epoch === epoch && leadsTo(known.identity, member)) return known;
     const endpoint = { member: member.name, host: member.host, port: member.port };
-    const { database, user, dedicated } = group;
-    const identity: PoolIdentity = { endpoint, database, user, purpose, epoch, ...(dedicated && { dedicated }) };
-    const pool = this.#pools.of(identity, () => this.#loginOf(group.user));
+    const { place, dedicated } = group;
+    const identity: PoolIdentity = { ...place, endpoint, purpose, epoch, ...(dedicated && { dedicated }) };
+    const pool = this.#pools.of(identity, this.#supplyOf(group));
     if (purpose === "write") group.write = pool;
     else group.reads.set(member.name, pool);
     return pool;
   }
 
-  #loginOf(user: string): PoolLogin {
-    const { secretOf, tls, random, derivations } = this.#options;
-    return { secret: secretOf(user), tls, random, derivations };
+  #loginOf(place: Place): PoolLogin {
+    const { directory, secretOf, tls, random, derivations } = this.#options;
+    const secret = directory.secretOf(place) ?? secretOf(place.user);
+    return { secret, tls, random, derivations, connectQuery: directory.connectQuery(place) };
+  }
+
+  #supplyOf(group: Group): PoolSupply {
+    const { place } = group;
+    return {
+      login: () => this.#loginOf(place),
+      inDemand: () => group.clients > 0 || this.#options.directory.stands(place),
+    };
   }
 
   /** A new topology: cut first, then send those who wait where they can be served. */
@@ -266,6 +301,15 @@ export class Steering {
     }
   }
 }
+
+const newGroup = (place: Place): Group => ({
+  place,
+  clients: 0,
+  write: null,
+  reads: new Map(),
+  welcomes: new Map(),
+  reported: "",
+});
 
 const leaderName = (leader: LeaderState): MemberName | null => (leader.kind === "none" ? null : leader.member);
 

@@ -88,7 +88,7 @@ export class Welcome implements Seeker {
 
   granted(server: Server): void {
     this.#attempts += 1;
-    const sql = this.#settings.sqlFrom(server.settings);
+    const sql = this.#settings.sqlFrom(server.settings, server.base);
     if (sql === null) {
       this.#learnt(server, { ok: true, row: null });
       return;

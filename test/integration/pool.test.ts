@@ -75,7 +75,7 @@ describe("a pool", () => {
   });
 
   test("passes over a waiter who has left", async () => {
-    const pool = bench.pool({ options: { defaultPoolSize: 1 } });
+    const pool = bench.pool({ options: { poolSize: 1 } });
     const log: string[] = [];
     const first = new Holder(pool, "first", log);
     await first.acquired();
@@ -87,7 +87,7 @@ describe("a pool", () => {
   });
 
   test("refuses the waiter who is one too many, at once", async () => {
-    const pool = bench.pool({ options: { defaultPoolSize: 1, waitQueueMax: 1 } });
+    const pool = bench.pool({ options: { poolSize: 1, waitQueueMax: 1 } });
     await new Holder(pool).acquired();
     new Holder(pool).acquire();
     expect(new Holder(pool).acquire().error).toMatchObject({ code: "wait_queue_full", sqlstate: "53300" });
@@ -128,7 +128,7 @@ describe("a pool", () => {
 
 describe("a server that is given back", () => {
   test("inside a transaction is rolled back before the next one gets it", async () => {
-    const pool = bench.pool({ options: { defaultPoolSize: 1 } });
+    const pool = bench.pool({ options: { poolSize: 1 } });
     const dirty = new Holder(pool);
     const { pid } = await dirty.acquired();
     await dirty.ask("BEGIN; INSERT INTO t VALUES (1)");
@@ -140,7 +140,7 @@ describe("a server that is given back", () => {
   });
 
   test("inside a failed transaction as well", async () => {
-    const pool = bench.pool({ options: { defaultPoolSize: 1 } });
+    const pool = bench.pool({ options: { poolSize: 1 } });
     const dirty = new Holder(pool);
     const { pid } = await dirty.acquired();
     await dirty.ask("BEGIN; SELECT 1/0");
@@ -160,7 +160,7 @@ describe("a server that is given back", () => {
     ],
     ["a batch that has failed", [serialize.parse({ text: "SELEC" }), serialize.flush()]],
   ])("with %s is closed, and what it did is undone", async (_name, messages) => {
-    const pool = bench.pool({ options: { defaultPoolSize: 1 } });
+    const pool = bench.pool({ options: { poolSize: 1 } });
     const dirty = new Holder(pool);
     const { pid } = await dirty.acquired();
     dirty.send(...messages);
@@ -179,7 +179,7 @@ describe("a server that is given back", () => {
   });
 
   test("by a session is reset, and by a transaction is not", async () => {
-    const pool = bench.pool({ options: { defaultPoolSize: 1 } });
+    const pool = bench.pool({ options: { poolSize: 1 } });
     const show = "SHOW work_mem";
     const holder = new Holder(pool);
     await holder.acquired();
@@ -197,7 +197,7 @@ describe("a server that is given back", () => {
   });
 
   test("that does not finish its reset in time is closed, and its place is given to another", async () => {
-    const pool = bench.pool({ options: { defaultPoolSize: 1 } });
+    const pool = bench.pool({ options: { poolSize: 1 } });
     const holder = new Holder(pool);
     const { pid } = await holder.acquired();
     await holder.ask("BEGIN");
@@ -215,7 +215,7 @@ describe("a server that is given back", () => {
   });
 
   test("is not lent while a cancel request is on its way to it", async () => {
-    const pool = bench.pool({ options: { defaultPoolSize: 1 } });
+    const pool = bench.pool({ options: { poolSize: 1 } });
     const holder = new Holder(pool);
     const server = await holder.acquired();
     server.cancels.sent();
@@ -228,7 +228,7 @@ describe("a server that is given back", () => {
   });
 
   test("is given up when a cancel request to it was, or when it is inside a transaction meanwhile", async () => {
-    const pool = bench.pool({ options: { defaultPoolSize: 1 } });
+    const pool = bench.pool({ options: { poolSize: 1 } });
     for (const certain of [false, true]) {
       const holder = new Holder(pool);
       const server = await holder.acquired();
@@ -253,7 +253,7 @@ describe("a server's settings", () => {
 
   test("are brought with the first request, whatever their characters, and undone for the next client", async () => {
     for (const conforming of ["on", "off"]) {
-      const pool = bench.pool({ options: { defaultPoolSize: 1 } });
+      const pool = bench.pool({ options: { poolSize: 1 } });
       const holder = new Holder(pool);
       const server = await holder.acquired();
       await holder.ask(`SET standard_conforming_strings = ${conforming}`);
@@ -274,7 +274,7 @@ describe("a server's settings", () => {
   });
 
   test("are known after a rollback of our own has changed them", async () => {
-    const pool = bench.pool({ options: { defaultPoolSize: 1 } });
+    const pool = bench.pool({ options: { poolSize: 1 } });
     const german = SettingsSet.of([["DateStyle", "German, DMY"]]);
     const dirty = new Holder(pool);
     const server = await dirty.acquired();

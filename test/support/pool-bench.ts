@@ -8,7 +8,9 @@ import type { ProxyError } from "../../src/core/errors.ts";
 import { silentLogger } from "../../src/core/logger.ts";
 import type { ServerHolder } from "../../src/pool/holder.ts";
 import type { LossCause } from "../../src/pool/loss.ts";
-import { Pool, type PoolIdentity, type PoolOptions, type Waiter } from "../../src/pool/pool.ts";
+import { Pool } from "../../src/pool/pool.ts";
+import type { PoolIdentity, PoolOptions, Waiter } from "../../src/pool/pool-terms.ts";
+import { type QuotaLimits, Quotas } from "../../src/pool/quotas.ts";
 import type { Server } from "../../src/pool/server.ts";
 import { decodeDataRow, type ErrorFields } from "../../src/protocol/messages.ts";
 import { FakeClock } from "./fake-clock.ts";
@@ -19,7 +21,10 @@ export const until = async <T>(what: string, look: () => T | null | undefined | 
   waitFor(look, { timeoutMs: 15_000, intervalMs: 2, what });
 
 const options: PoolOptions = {
-  defaultPoolSize: 2,
+  poolSize: 2,
+  minPoolSize: 0,
+  reservePoolSize: 0,
+  reservePoolTimeoutMs: 5_000,
   waitQueueMax: 10,
   serverIdleTimeoutMs: 60_000,
   serverLifetimeMs: 600_000,
@@ -27,12 +32,21 @@ const options: PoolOptions = {
   serverLoginRetryMs: 1_000,
   keepAlive: null,
   serverResetQuery: "DISCARD ALL",
+  serverResetQueryAlways: false,
+  serverCheckQuery: "select 1",
+  serverCheckDelayMs: 30_000,
+  serverRoundRobin: false,
 };
+
+/** No limits. */
+const boundless: QuotaLimits = { database: () => 0, user: () => 0 };
 
 interface Changes {
   readonly options?: Partial<PoolOptions>;
   readonly identity?: Partial<PoolIdentity>;
   readonly secret?: Secret;
+  readonly connectQuery?: string;
+  readonly inDemand?: () => boolean;
 }
 
 /** The pools of one test, with its clock. */
@@ -40,29 +54,34 @@ export class PoolBench {
   readonly clock = new FakeClock();
   /** What the pools told of their member. */
   readonly observed: string[] = [];
+  readonly quotas: Quotas;
   readonly #pools: Pool[] = [];
   readonly #port: number;
 
-  constructor(port: number) {
+  constructor(port: number, limits: QuotaLimits = boundless) {
     this.#port = port;
+    this.quotas = new Quotas(this.clock, limits);
   }
 
   /** A pool for writes of user `app`, but for `changes`. */
   pool(changes: Changes = {}): Pool {
     const endpoint = { member: "node1", host: "127.0.0.1", port: this.#port };
-    const usual = { endpoint, database: "postgres", user: "app", purpose: "write", epoch: 1 } as const;
+    const database = changes.identity?.database ?? "postgres";
+    const usual = { endpoint, database, dbname: database, user: "app", purpose: "write", epoch: 1 } as const;
     const login = {
       secret: changes.secret ?? null,
       tls: { kind: "off" },
       random: randomBytes,
       derivations: new ScramDerivations(),
+      connectQuery: changes.connectQuery ?? null,
     } as const;
     const identity = { ...usual, ...changes.identity };
     const pool = new Pool(
       this.clock,
       silentLogger,
+      this.quotas,
       identity,
-      () => login,
+      { login: () => login, inDemand: changes.inDemand ?? (() => true) },
       { ...options, ...changes.options },
       {
         loggedIn: (_pool, _parameters, inRecovery) => this.observed.push(`recovery ${inRecovery}`),

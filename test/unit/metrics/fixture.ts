@@ -89,7 +89,7 @@ export function listenerSnapshot(route: Route, changes: Partial<ListenerSnapshot
 /** A cluster of a snapshot: the topology `now` with two pools on its leader. */
 export function clusterSnapshot(now: Topology = topology(), changes: Partial<ClusterSnapshot> = {}): ClusterSnapshot {
   const servers = { login: 0, idle: 1, active: 2, tested: 0 };
-  const pool = { member: "a", user: "app", purpose: "write", servers, waiting: 1 } as const;
+  const pool = { member: "a", user: "app", purpose: "write", size: 20, servers, waiting: 1 } as const;
   const listeners = [listener("write"), listener("read"), listener("auto")];
   const services = servicesOf(now, listeners);
   const { leader } = now;

@@ -82,6 +82,31 @@ describe("SettingsSet", () => {
   });
 });
 
+describe("what connect_query has set", () => {
+  const of = (settings: Readonly<Record<string, string>>) => SettingsSet.of(Object.entries(settings));
+  const base = of({ search_path: "mine", role: "reader" });
+
+  test("is what a setting goes back to", () => {
+    expect(SettingsSet.empty.sqlFrom(of({ Search_Path: "other", work_mem: "1MB" }), base)).toBe(
+      `RESET "work_mem";SELECT pg_catalog.set_config('search_path','mine',false)`,
+    );
+    expect(of({ work_mem: "1MB" }).sqlFrom(of({ work_mem: "1MB" }), base)).toBeNull();
+  });
+
+  test("is no client's own", () => {
+    expect(of({ search_path: "mine", work_mem: "1MB", role: "writer" }).beyond(base)).toEqual(
+      of({ work_mem: "1MB", role: "writer" }),
+    );
+    expect(base.beyond(base)).toBe(SettingsSet.empty);
+  });
+
+  test("is missed where it was undone", () => {
+    expect(of({ search_path: "other", role: "reader" }).covers(base)).toBe(true);
+    expect(of({ search_path: "mine" }).covers(base)).toBe(false);
+    expect(SettingsSet.empty.covers(SettingsSet.empty)).toBe(true);
+  });
+});
+
 describe("a reported parameter", () => {
   test("follows the client unless it describes the server or the route", () => {
     for (const name of [
