@@ -76,7 +76,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
   #begin({ pool, server }: Lease): void {
     this.pool = pool;
     this.#attach(server);
-    server.flush();
     this.#times?.rested();
   }
 

@@ -39,7 +39,7 @@ beforeAll(async () => {
       pool["default_pool_size"] = 1;
       pool["query_timeout"] = "700ms";
       pool["idle_transaction_timeout"] = "700ms";
-      pool["transaction_timeout"] = "1500ms";
+      pool["transaction_timeout"] = "1s";
       pool["client_idle_timeout"] = "2s";
     },
   });
@@ -209,6 +209,16 @@ describe("the pid that a client is told", () => {
       { timeoutMs: 5000, what: "the server is lent again" },
     );
     expect(await later.value("SHOW work_mem")).not.toBe("77kB");
+  });
+
+  test("in session mode is a server's that has nothing of those who shared it before", async () => {
+    const sharer = await client(patient.login("write"));
+    sharer.send(frontend.parse("SELECT 'shared'", "shared"), frontend.sync());
+    expect(outline(await sharer.untilReady())).toEqual(["1", "Z I"]);
+    const login = { ...patient.login("write"), port: ports.session };
+    for (const session of [await told(login), await told(login)]) {
+      expect(await session.client.value("SELECT count(*) FROM pg_prepared_statements")).toBe("0");
+    }
   });
 
   test("counts as a place in the pool: a session beyond it waits at its login", async () => {
