@@ -335,6 +335,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     if (resent) this.#resends += 1;
     this.#times?.rested();
     this.#advance();
+    if (this.#draining !== null && phaseOf(this.#state) === "idle") this.end(this.#draining);
   }
 
   /** idle or waiting → failed. */

@@ -255,6 +255,7 @@ export class DataPlane implements ReceptionOwner {
   #sweep(): void {
     const now = this.#clock.now();
     for (const { client } of this.#clients.values()) client.sweep(now);
+    for (const reception of this.#receptions) reception.sweep();
   }
 
   // ReceptionOwner

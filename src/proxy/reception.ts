@@ -14,6 +14,7 @@ import type { MessageWriter } from "../protocol/writer.ts";
 import type { Balance } from "../routing/balance.ts";
 import { sessionTarget } from "../routing/intent.ts";
 import type { Route } from "../routing/target.ts";
+import { Antechamber } from "./antechamber.ts";
 import type { CancelKeys } from "./cancel.ts";
 import { Client } from "./client.ts";
 import { type ClientFacts, ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
@@ -57,6 +58,7 @@ export class Reception implements ClientLoginSink {
   readonly #login: ClientLogin;
   readonly #deadline: Timer;
   #welcome: Welcome | null = null;
+  #antechamber: Antechamber | null = null;
   #over = false;
 
   constructor(socket: Socket, id: number, context: ReceptionContext, owner: ReceptionOwner) {
@@ -81,6 +83,11 @@ export class Reception implements ClientLoginSink {
     return this.#context.listener;
   }
 
+  /** Looks whether one that waits is still there. */
+  sweep(): void {
+    this.#antechamber?.knock();
+  }
+
   /** Ends it with an error. */
   refused(error: ProxyError): void {
     if (this.#over) return;
@@ -93,7 +100,7 @@ export class Reception implements ClientLoginSink {
   authenticated(facts: ClientFacts, farewell: MessageWriter, rest: Buffer): void {
     this.#transport.write(farewell.finish());
     // Whatever comes early, its end included, is for the client to read.
-    this.#transport.pause();
+    this.#antechamber = new Antechamber(this.#transport, rest, () => this.closed());
     const { clock, steering, balance, route, client } = this.#context;
     const session = {
       group: steering.group(facts.database, facts.user),
@@ -102,7 +109,7 @@ export class Reception implements ClientLoginSink {
       target: sessionTarget(route, facts.settings),
     };
     this.#welcome = new Welcome(clock, steering, session, client.queryWaitTimeoutMs, {
-      welcome: (parameters, lease) => this.#become(facts, session, parameters, lease, rest),
+      welcome: (parameters, lease) => this.#become(facts, session, parameters, lease),
       refused: (error) => this.refused(error),
     });
     this.#deadline.cancel();
@@ -137,7 +144,6 @@ export class Reception implements ClientLoginSink {
     session: Omit<ClientSession, "lease">,
     parameters: ReadonlyMap<string, string>,
     lease: Lease | null,
-    rest: Buffer,
   ): void {
     this.#over = true;
     const { clock, steering, traffic, cancels, listener, route } = this.#context;
@@ -164,7 +170,9 @@ export class Reception implements ClientLoginSink {
     const writer = readyWriter(parameters, pid, key);
     this.#transport.write(writer.finish());
     this.#transport.resume();
-    if (rest.length > 0) this.#transport.deliver(rest, 0, rest.length);
+    const { early, ended } = this.#antechamber?.dismiss() ?? { early: Buffer.alloc(0), ended: false };
+    if (early.length > 0) this.#transport.deliver(early, 0, early.length);
+    if (ended) client.ended();
   }
 
   #finish(error: ProxyError | null): void {
@@ -172,6 +180,7 @@ export class Reception implements ClientLoginSink {
     this.#login.stop();
     this.#deadline.cancel();
     this.#welcome?.abandon();
+    this.#antechamber?.dismiss();
     if (error !== null) {
       this.#context.traffic.loginFailures += 1;
       this.#context.traffic.countError(error.code);

@@ -235,6 +235,46 @@ describe("the pid that a client is told", () => {
   });
 });
 
+describe("a session that waits at its login", () => {
+  const login = () => ({ ...patient.login("write"), port: ports.session });
+
+  /** Two sessions that have all servers, and a third that has proved who it is. */
+  async function full(): Promise<{ holders: RawClient[]; third: RawClient; answer: Promise<(RawMessage | null)[]> }> {
+    const holders = [await client(login()), await client(login())];
+    const third = await RawClient.open(ports.session);
+    opened.push(third);
+    third.send(startup({ user: APPLICATION.user, database: APPLICATION.database }));
+    const answer = third.authenticate(APPLICATION.user, APPLICATION.password);
+    await waitFor(async () => (await waiting()) === 1, { timeoutMs: 5000, intervalMs: 10, what: "it waits" });
+    return { holders, third, answer };
+  }
+
+  /** Clients in the queues of patient's pools. */
+  async function waiting(): Promise<number> {
+    const metrics = await (await fetch(`${patient.httpUrl}/metrics`)).text();
+    const counts = [...metrics.matchAll(/^pgsteer_waiting_clients\{.*\} (\d+)$/gm)];
+    return counts.reduce((sum, match) => sum + Number(match[1]), 0);
+  }
+
+  test.each(["destroy", "resetAndDestroy"] as const)("and gives up is forgotten (%s)", async (how) => {
+    const { third, answer } = await full();
+    third.socket[how]();
+    await waitFor(async () => (await waiting()) === 0, { timeoutMs: 5000, what: "nobody waits" });
+    expect((await answer).at(-1)).toBe(null);
+  });
+
+  test("and has sent all that it wants to say is answered when its turn comes", async () => {
+    const { holders, third, answer } = await full();
+    third.send(frontend.query("SELECT 'early'"));
+    third.socket.end();
+    await sleep(500);
+    expect(await waiting()).toBe(1);
+    holders[0]?.destroy();
+    expect(outline(await answer).at(-1)).toBe("Z I");
+    expect(outline(await third.untilEnd())).toEqual(["T", "D early", "C SELECT 1", "Z I", "EOF"]);
+  });
+});
+
 describe("a session that an administrator ends", () => {
   const login = () => patient.login("write");
   const words = ["FATAL", "57P01", "terminating connection due to administrator command"];
