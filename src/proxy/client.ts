@@ -76,7 +76,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
   #begin({ pool, server }: Lease): void {
     this.pool = pool;
     this.#attach(server);
-    server.flush();
     this.#times?.rested();
   }
 
@@ -337,6 +336,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     if (resent) this.#resends += 1;
     this.#times?.rested();
     this.#advance();
+    if (this.#draining !== null && phaseOf(this.#state) === "idle") this.end(this.#draining);
   }
 
   /** idle or waiting → failed. */

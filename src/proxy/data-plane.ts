@@ -307,6 +307,7 @@ export class DataPlane implements ReceptionOwner {
   #sweep(): void {
     const now = this.#clock.now();
     for (const { client } of this.#clients.values()) client.sweep(now);
+    for (const reception of this.#receptions) reception.sweep();
     if (this.#draining !== null || this.#directory.standing.length === 0) return;
     for (const { options, balance } of this.#listeners.values()) {
       const steering = this.#steerings.get(options.cluster);

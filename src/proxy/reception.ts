@@ -16,6 +16,7 @@ import type { Balance } from "../routing/balance.ts";
 import { sessionTarget } from "../routing/intent.ts";
 import type { SessionEffects } from "../routing/session-state.ts";
 import type { Route } from "../routing/target.ts";
+import { Antechamber } from "./antechamber.ts";
 import type { OnSessionState } from "./binding.ts";
 import type { CancelKeys } from "./cancel.ts";
 import { Client } from "./client.ts";
@@ -75,6 +76,7 @@ export class Reception implements ClientLoginSink, PreambleSink {
   #welcome: Welcome | null = null;
   /** Gives back what the login has taken; null where it has taken nothing. */
   #leaveSeat: (() => void) | null = null;
+  #antechamber: Antechamber | null = null;
   #over = false;
 
   constructor(socket: Socket, id: number, context: ReceptionContext, owner: ReceptionOwner) {
@@ -123,6 +125,11 @@ export class Reception implements ClientLoginSink, PreambleSink {
     this.#transport.destroy();
   }
 
+  /** Looks whether one that waits is still there. */
+  sweep(): void {
+    this.#antechamber?.knock();
+  }
+
   /** Ends it with an error. */
   refused(error: ProxyError): void {
     if (this.#over) return;
@@ -135,7 +142,7 @@ export class Reception implements ClientLoginSink, PreambleSink {
   authenticated(facts: ClientFacts, farewell: MessageWriter, rest: Buffer): void {
     this.#transport.write(farewell.finish());
     // Whatever comes early, its end included, is for the client to read.
-    this.#transport.pause();
+    this.#antechamber = new Antechamber(this.#transport, rest, () => this.closed());
     const { clock, balance, route, client, steering } = this.#context;
     const group = this.#seat(facts);
     if (group instanceof ProxyError) return this.refused(group);
@@ -150,7 +157,7 @@ export class Reception implements ClientLoginSink, PreambleSink {
           }
         : { group, balance, session: replicationSession(options), target: "primary" as const };
     this.#welcome = new Welcome(clock, steering, session, client.queryWaitTimeoutMs, {
-      welcome: (parameters, lease) => this.#become(facts, session, parameters, lease, rest),
+      welcome: (parameters, lease) => this.#become(facts, session, parameters, lease),
       refused: (error) => this.refused(error),
     });
     this.#deadline.cancel();
@@ -203,7 +210,6 @@ export class Reception implements ClientLoginSink, PreambleSink {
     session: Omit<ClientSession, "lease">,
     parameters: ReadonlyMap<string, string>,
     lease: Lease | null,
-    rest: Buffer,
   ): void {
     this.#over = true;
     const { clock, steering, traffic, cancels, listener, route } = this.#context;
@@ -230,7 +236,9 @@ export class Reception implements ClientLoginSink, PreambleSink {
     const writer = readyWriter(parameters, pid, key);
     this.#transport.write(writer.finish());
     this.#transport.resume();
-    if (rest.length > 0) this.#transport.deliver(rest, 0, rest.length);
+    const { early, ended } = this.#antechamber?.dismiss() ?? { early: Buffer.alloc(0), ended: false };
+    if (early.length > 0) this.#transport.deliver(early, 0, early.length);
+    if (ended) client.ended();
   }
 
   #finish(error: ProxyError | null): void {
@@ -240,6 +248,7 @@ export class Reception implements ClientLoginSink, PreambleSink {
     this.#welcome?.abandon();
     this.#leaveSeat?.();
     this.#leaveSeat = null;
+    this.#antechamber?.dismiss();
     if (error !== null) {
       this.#context.traffic.loginFailures += 1;
       this.#context.traffic.countError(error.code);

@@ -88,8 +88,10 @@ export class Welcome implements Seeker {
 
   granted(server: Server): void {
     this.#attempts += 1;
-    const sql = this.#settings.sqlFrom(server.settings, server.base);
-    if (sql === null) {
+    // Others' prepared statements have no place in a session that has its server to itself.
+    const drops = this.#ownsServer && server.statements.size > 0 ? "DEALLOCATE ALL;" : "";
+    const sql = drops + (this.#settings.sqlFrom(server.settings, server.base) ?? "");
+    if (sql === "") {
       this.#learnt(server, { ok: true, row: null });
       return;
     }
@@ -117,7 +119,10 @@ export class Welcome implements Seeker {
     const lost = server.state === "closed";
     const pool = this.pool;
     this.pool = null;
-    if (result.ok) server.settings = this.#settings;
+    if (result.ok) {
+      server.settings = this.#settings;
+      if (this.#ownsServer) server.statements.clear();
+    }
     // Some of a failed set may be in force: this server is of no further use.
     else server.close({ kind: "ours", reason: "settings refused" });
     const keeps = this.#ownsServer && result.ok && !this.#over;

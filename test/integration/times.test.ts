@@ -39,7 +39,7 @@ beforeAll(async () => {
       pool["default_pool_size"] = 1;
       pool["query_timeout"] = "700ms";
       pool["idle_transaction_timeout"] = "700ms";
-      pool["transaction_timeout"] = "1500ms";
+      pool["transaction_timeout"] = "1s";
       pool["client_idle_timeout"] = "2s";
     },
   });
@@ -211,6 +211,16 @@ describe("the pid that a client is told", () => {
     expect(await later.value("SHOW work_mem")).not.toBe("77kB");
   });
 
+  test("in session mode is a server's that has nothing of those who shared it before", async () => {
+    const sharer = await client(patient.login("write"));
+    sharer.send(frontend.parse("SELECT 'shared'", "shared"), frontend.sync());
+    expect(outline(await sharer.untilReady())).toEqual(["1", "Z I"]);
+    const login = { ...patient.login("write"), port: ports.session };
+    for (const session of [await told(login), await told(login)]) {
+      expect(await session.client.value("SELECT count(*) FROM pg_prepared_statements")).toBe("0");
+    }
+  });
+
   test("counts as a place in the pool: a session beyond it waits at its login", async () => {
     const login = { ...patient.login("write"), port: ports.session };
     const held = [await told(login), await told(login)];
@@ -222,6 +232,46 @@ describe("the pid that a client is told", () => {
     expect(there).toBe(false);
     held[0]?.client.destroy();
     expect(await (await third).client.value("SELECT 3")).toBe("3");
+  });
+});
+
+describe("a session that waits at its login", () => {
+  const login = () => ({ ...patient.login("write"), port: ports.session });
+
+  /** Two sessions that have all servers, and a third that has proved who it is. */
+  async function full(): Promise<{ holders: RawClient[]; third: RawClient; answer: Promise<(RawMessage | null)[]> }> {
+    const holders = [await client(login()), await client(login())];
+    const third = await RawClient.open(ports.session);
+    opened.push(third);
+    third.send(startup({ user: APPLICATION.user, database: APPLICATION.database }));
+    const answer = third.authenticate(APPLICATION.user, APPLICATION.password);
+    await waitFor(async () => (await waiting()) === 1, { timeoutMs: 5000, intervalMs: 10, what: "it waits" });
+    return { holders, third, answer };
+  }
+
+  /** Clients in the queues of patient's pools. */
+  async function waiting(): Promise<number> {
+    const metrics = await (await fetch(`${patient.httpUrl}/metrics`)).text();
+    const counts = [...metrics.matchAll(/^pgsteer_waiting_clients\{.*\} (\d+)$/gm)];
+    return counts.reduce((sum, match) => sum + Number(match[1]), 0);
+  }
+
+  test.each(["destroy", "resetAndDestroy"] as const)("and gives up is forgotten (%s)", async (how) => {
+    const { third, answer } = await full();
+    third.socket[how]();
+    await waitFor(async () => (await waiting()) === 0, { timeoutMs: 5000, what: "nobody waits" });
+    expect((await answer).at(-1)).toBe(null);
+  });
+
+  test("and has sent all that it wants to say is answered when its turn comes", async () => {
+    const { holders, third, answer } = await full();
+    third.send(frontend.query("SELECT 'early'"));
+    third.socket.end();
+    await sleep(500);
+    expect(await waiting()).toBe(1);
+    holders[0]?.destroy();
+    expect(outline(await answer).at(-1)).toBe("Z I");
+    expect(outline(await third.untilEnd())).toEqual(["T", "D early", "C SELECT 1", "Z I", "EOF"]);
   });
 });
 
