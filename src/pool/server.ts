@@ -3,7 +3,7 @@
 // server-login.ts's), and one function moves it.
 
 import { assert } from "../core/assert.ts";
-import { MESSAGE_BYTES_MAX, WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../core/limits.ts";
+import { MESSAGE_BYTES_MAX, OWN_NOTICES_MAX, WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../core/limits.ts";
 import type { Millis } from "../core/units.ts";
 import { Backend, HEADER_BYTES, TransactionStatus } from "../protocol/constants.ts";
 import { Exchange, FAKE_DEALLOCATE, SWALLOW, UNEXPECTED } from "../protocol/exchange.ts";
@@ -34,9 +34,9 @@ export interface ServerOwner {
   serverClosed(server: Server, cause: LossCause): void;
 }
 
-/** Outcome of a request of our own: the first row's values, or why not. */
+/** Outcome of a request of our own: the first row's values, and notices as they came; or why not. */
 export type OwnResult =
-  | { readonly ok: true; readonly row: readonly (string | null)[] | null }
+  | { readonly ok: true; readonly row: readonly (string | null)[] | null; readonly notices: readonly Buffer[] }
   | { readonly ok: false; readonly fields: ErrorFields };
 
 type State =
@@ -67,6 +67,7 @@ export class Server implements FrameSink, TransportSink {
   #state: State;
   #ownError: ErrorFields | null = null;
   #ownRow: (string | null)[] | null = null;
+  #ownNotices: Buffer[] = [];
 
   constructor(transport: Transport, facts: LoginFacts, owner: ServerOwner) {
     this.endpoint = facts.endpoint;
@@ -279,10 +280,15 @@ export class Server implements FrameSink, TransportSink {
       return STOP;
     }
     if (verdict === SWALLOW || state === "tested") {
-      const wanted = type === Backend.DataRow && this.#ownRow === null && length <= WHOLE_BACKEND_MESSAGE_BYTES_MAX;
-      return wanted ? WHOLE : DROP;
+      return length <= WHOLE_BACKEND_MESSAGE_BYTES_MAX && this.#wantsOwn(type) ? WHOLE : DROP;
     }
     return type === Backend.CommandComplete && tellingLengths.has(length) ? WHOLE : PASS;
+  }
+
+  /** Whether a message that answers a request of our own tells something. */
+  #wantsOwn(type: number): boolean {
+    if (type === Backend.DataRow) return this.#ownRow === null;
+    return type === Backend.NoticeResponse && this.#ownNotices.length < OWN_NOTICES_MAX;
   }
 
   #whileIdle(type: number): Verdict {
@@ -301,6 +307,7 @@ export class Server implements FrameSink, TransportSink {
       else if (type === Backend.ErrorResponse) this.#errorResponse(buffer, start, end);
       else if (type === Backend.ParameterStatus) this.#parameterStatus(buffer, start, end);
       else if (type === Backend.CommandComplete) this.#commandComplete(buffer, start, end);
+      else if (type === Backend.NoticeResponse) this.#ownNotices.push(Buffer.from(buffer.subarray(start, end)));
       else this.#ownRow = decodeDataRow(buffer, start + HEADER_BYTES, end);
     } catch (error) {
       if (!(error instanceof MalformedBody)) throw error;
@@ -328,12 +335,14 @@ export class Server implements FrameSink, TransportSink {
   #ownReady(): void {
     const error = this.#ownError;
     const row = this.#ownRow;
+    const notices = this.#ownNotices;
     this.#ownError = null;
     this.#ownRow = null;
+    if (notices.length > 0) this.#ownNotices = [];
     const state = this.#state;
     if (state.kind === "tested") {
       this.#toIdle(state.now());
-      state.done(error === null ? { ok: true, row } : { ok: false, fields: error });
+      state.done(error === null ? { ok: true, row, notices } : { ok: false, fields: error });
     } else if (state.kind === "active" && error !== null) state.holder.ownRequestFailed(error);
   }
 

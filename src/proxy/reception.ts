@@ -10,7 +10,7 @@ import type { StatementRegistry } from "../pool/statements.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import { backendKeyData, errorResponse, parameterStatus, readyForQuery } from "../protocol/messages.ts";
 import { Transport, type TransportSink } from "../protocol/transport.ts";
-import type { MessageWriter } from "../protocol/writer.ts";
+import { MessageWriter } from "../protocol/writer.ts";
 import type { Balance } from "../routing/balance.ts";
 import { sessionTarget } from "../routing/intent.ts";
 import type { Route } from "../routing/target.ts";
@@ -22,7 +22,7 @@ import type { ClientContext, ClientOwner, ClientSession } from "./client-session
 import { type PreambleSink, ProxyPreamble } from "./proxy-preamble.ts";
 import { replicationSession } from "./replication.ts";
 import { Session } from "./session.ts";
-import type { Steering } from "./steering.ts";
+import type { Greeting, Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
 import { Welcome } from "./welcome.ts";
 
@@ -136,7 +136,7 @@ export class Reception implements ClientLoginSink, PreambleSink {
           }
         : replicationSession(steering, balance, this.#id, facts, (cause) => this.#context.traffic.countPin(cause));
     this.#welcome = new Welcome(clock, steering, session, client.queryWaitTimeoutMs, {
-      welcome: (parameters) => this.#become(facts, session, parameters, rest),
+      welcome: (greeting) => this.#become(facts, session, greeting, rest),
       refused: (error) => this.refused(error),
     });
     this.#deadline.cancel();
@@ -166,11 +166,11 @@ export class Reception implements ClientLoginSink, PreambleSink {
     if (!this.#over) this.#finish(null);
   }
 
-  #become(facts: ClientFacts, session: ClientSession, parameters: ReadonlyMap<string, string>, rest: Buffer): void {
+  #become(facts: ClientFacts, session: ClientSession, greeting: Greeting, rest: Buffer): void {
     this.#over = true;
     const { clock, steering, traffic, cancels, listener, route } = this.#context;
     traffic.logins += 1;
-    session.session.welcomed(parameters);
+    session.session.welcomed(greeting.parameters);
     const identity = {
       id: this.#id,
       address: this.#address,
@@ -189,7 +189,7 @@ export class Reception implements ClientLoginSink, PreambleSink {
     const client = new Client(context, this.#transport, identity, session);
     const { pid, key } = cancels.issue(client, facts.minor);
     this.#owner.receptionDone(this, client, pid);
-    const writer = readyWriter(parameters, pid, key);
+    const writer = readyWriter(greeting, pid, key);
     this.#transport.write(writer.finish());
     // Its server is there already, and nobody else's.
     if (facts.replication !== null) client.seek(session.target);
@@ -212,8 +212,11 @@ export class Reception implements ClientLoginSink, PreambleSink {
 
 const nobody: TransportSink = { bytes: () => {}, drained: () => {}, ended: () => {}, closed: () => {} };
 
-function readyWriter(parameters: ReadonlyMap<string, string>, pid: number, key: Buffer): MessageWriter {
-  let writer = backendKeyData(pid, key);
+/** In PostgreSQL's order, but for the key, whose place is free. */
+function readyWriter({ parameters, notices }: Greeting, pid: number, key: Buffer): MessageWriter {
+  let writer = new MessageWriter();
+  for (const notice of notices) writer.bytes(notice);
+  writer = backendKeyData(pid, key, writer);
   for (const [name, value] of parameters) writer = parameterStatus(name, value, writer);
   return readyForQuery(TransactionStatus.Idle, writer);
 }

@@ -12,10 +12,10 @@ import type { SettingsSet } from "../pool/settings.ts";
 import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
 import type { ClientSession } from "./client-session.ts";
-import type { Group, Seeker, Steering } from "./steering.ts";
+import type { Greeting, Group, Seeker, Steering } from "./steering.ts";
 
 export interface WelcomeSink {
-  welcome(parameters: ReadonlyMap<string, string>): void;
+  welcome(greeting: Greeting): void;
   refused(error: ProxyError): void;
 }
 
@@ -80,7 +80,7 @@ export class Welcome implements Seeker {
     this.#attempts += 1;
     const sql = this.#settings.sqlFrom(server.settings);
     if (sql === null) {
-      this.#learnt(server, { ok: true, row: null });
+      this.#learnt(server, { ok: true, row: null, notices: [] });
       return;
     }
     server.run(
@@ -112,7 +112,7 @@ export class Welcome implements Seeker {
     else server.close({ kind: "ours", reason: "settings refused" });
     pool?.release(server, "transaction");
     if (this.#over) return;
-    if (result.ok) this.#remember(parameters);
+    if (result.ok) this.#remember(parameters, result.notices);
     else if (lost && this.#attempts <= RESEND_MAX) this.#seek();
     else {
       const { message, sqlstate } = result.fields;
@@ -120,7 +120,7 @@ export class Welcome implements Seeker {
     }
   }
 
-  #remember(parameters: ReadonlyMap<string, string>): void {
+  #remember(parameters: ReadonlyMap<string, string>, notices: readonly Buffer[]): void {
     const { welcomes } = this.group;
     for (const oldest of welcomes.keys()) {
       if (welcomes.size < WELCOME_PROFILES_MAX) break;
@@ -129,14 +129,15 @@ export class Welcome implements Seeker {
     const told = new Map(parameters);
     // The route decides these, whatever server happened to answer: libpq's target_session_attrs reads them.
     if (told.has("in_hot_standby")) told.set("in_hot_standby", this.target === "primary" ? "off" : "on");
-    welcomes.set(this.#key, told);
-    this.#finish(told);
+    const greeting = { parameters: told, notices };
+    welcomes.set(this.#key, greeting);
+    this.#finish(greeting);
   }
 
-  #finish(parameters: ReadonlyMap<string, string>): void {
+  #finish(greeting: Greeting): void {
     if (this.#over) return;
     this.#over = true;
     this.#deadline.cancel();
-    this.#sink.welcome(parameters);
+    this.#sink.welcome(greeting);
   }
 }

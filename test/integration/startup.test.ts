@@ -186,6 +186,20 @@ describe("startup parameters", () => {
     }
   });
 
+  test("that make PostgreSQL say something have it said, to the next client too", async () => {
+    const long = "x".repeat(65);
+    const notices = (seen: readonly (RawMessage | null)[]) =>
+      seen.filter((each) => each?.type === "N").map((each) => each?.body.toString("latin1"));
+    const { seen } = await enter(0, { application_name: long });
+    const again = await enter(0, { application_name: long });
+    const direct = await RawClient.open(cluster.member("node1").port);
+    opened.push(direct);
+    direct.send(startup({ user: APPLICATION.user, database: APPLICATION.database, application_name: long }));
+    const truth = notices(await direct.authenticate(APPLICATION.user, APPLICATION.password));
+    expect(truth).toEqual([expect.stringContaining("will be truncated")]);
+    expect([notices(seen), notices(again.seen)]).toEqual([truth, truth]);
+  });
+
   test("that are ignored are dropped; all others that PostgreSQL refuses are refused", async () => {
     const where = pgsteer.login("write");
     const client = await RawClient.login(where, { no_such_setting: "1", options: "-c no_such_setting=2" });
