@@ -7,13 +7,14 @@ import type { ServerTls } from "../auth/tls-options.ts";
 import { assert } from "../core/assert.ts";
 import { Backoff } from "../core/backoff.ts";
 import type { Clock, Timer } from "../core/clock.ts";
-import { ProxyError } from "../core/errors.ts";
+import type { ProxyError } from "../core/errors.ts";
 import type { KeepAlive } from "../core/keepalive.ts";
 import { LOGIN_RETRY_INITIAL_MS, RESET_TIMEOUT_MS } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import type { Transport } from "../protocol/transport.ts";
+import { loginError } from "./login-error.ts";
 import type { Endpoint, LoginFacts } from "./login-facts.ts";
 import { isShutdown, type LossCause, memberIsGoing } from "./loss.ts";
 import { Server, type ServerOwner } from "./server.ts";
@@ -375,15 +376,3 @@ export class Pool implements ServerOwner {
 }
 
 const fencedCause: LossCause = { kind: "fenced", reason: "the member was deposed" };
-
-/** A refusal that will not go away, in the server's own words. */
-function loginError(failure: LoginFailure): ProxyError {
-  if (failure.kind === "ours") return failure.error;
-  if (failure.kind === "unreachable") return new ProxyError("server_login_failed", failure.reason);
-  const { message, sqlstate, detail, hint } = failure.fields;
-  return new ProxyError("server_login_failed", message, {
-    sqlstate,
-    ...(detail === null ? {} : { detail }),
-    ...(hint === null ? {} : { hint }),
-  });
-}

@@ -3,20 +3,12 @@
 // server-login.ts's), and one function moves it.
 
 import { assert } from "../core/assert.ts";
-import { MESSAGE_BYTES_MAX, OWN_NOTICES_MAX, WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../core/limits.ts";
+import { MESSAGE_BYTES_MAX, WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../core/limits.ts";
 import type { Millis } from "../core/units.ts";
 import { Backend, HEADER_BYTES, TransactionStatus } from "../protocol/constants.ts";
 import { Exchange, FAKE_DEALLOCATE, SWALLOW, UNEXPECTED } from "../protocol/exchange.ts";
 import { DROP, Framer, type FrameSink, PASS, STOP, type Verdict, WHOLE } from "../protocol/framer.ts";
-import {
-  decodeDataRow,
-  decodeError,
-  decodeParameterStatus,
-  type ErrorFields,
-  isFatal,
-  query,
-  terminate,
-} from "../protocol/messages.ts";
+import { decodeError, decodeParameterStatus, isFatal, query, terminate } from "../protocol/messages.ts";
 import { MalformedBody } from "../protocol/reader.ts";
 import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { droppingTags, tellingLengths, tellingTags } from "./command-tags.ts";
@@ -24,6 +16,7 @@ import { fakeAnswer } from "./fake-answers.ts";
 import type { ServerHolder } from "./holder.ts";
 import type { Endpoint, LoginFacts } from "./login-facts.ts";
 import { type LossCause, lossFields } from "./loss.ts";
+import { OwnAnswer, type OwnResult } from "./own-answer.ts";
 import { followsClient, SettingsSet } from "./settings.ts";
 import { DUPLICATE_STATEMENT, FEATURE_NOT_SUPPORTED, roleDoubts } from "./sqlstates.ts";
 import { ServerStatements } from "./statements.ts";
@@ -33,11 +26,6 @@ export interface ServerOwner {
   /** Left all lists: closed for whatever reason. */
   serverClosed(server: Server, cause: LossCause): void;
 }
-
-/** Outcome of a request of our own: the first row's values, and notices as they came; or why not. */
-export type OwnResult =
-  | { readonly ok: true; readonly row: readonly (string | null)[] | null; readonly notices: readonly Buffer[] }
-  | { readonly ok: false; readonly fields: ErrorFields };
 
 type State =
   | { readonly kind: "idle"; readonly since: Millis }
@@ -65,9 +53,7 @@ export class Server implements FrameSink, TransportSink {
   readonly #framer = new Framer(this);
   readonly #owner: ServerOwner;
   #state: State;
-  #ownError: ErrorFields | null = null;
-  #ownRow: (string | null)[] | null = null;
-  #ownNotices: Buffer[] = [];
+  readonly #own = new OwnAnswer();
 
   constructor(transport: Transport, facts: LoginFacts, owner: ServerOwner) {
     this.endpoint = facts.endpoint;
@@ -177,7 +163,6 @@ export class Server implements FrameSink, TransportSink {
   run(sql: string, now: () => Millis, done: (result: OwnResult) => void): void {
     assert(this.#state.kind === "idle" || this.#state.kind === "active", `run while ${this.#state.kind}`);
     assert(this.exchange.empty, "run with replies owed");
-    this.#ownRow = null;
     this.#state = { kind: "tested", done, now };
     this.#ownQuery();
     this.#transport.write(query(sql));
@@ -280,15 +265,9 @@ export class Server implements FrameSink, TransportSink {
       return STOP;
     }
     if (verdict === SWALLOW || state === "tested") {
-      return length <= WHOLE_BACKEND_MESSAGE_BYTES_MAX && this.#wantsOwn(type) ? WHOLE : DROP;
+      return length <= WHOLE_BACKEND_MESSAGE_BYTES_MAX && this.#own.wants(type) ? WHOLE : DROP;
     }
     return type === Backend.CommandComplete && tellingLengths.has(length) ? WHOLE : PASS;
-  }
-
-  /** Whether a message that answers a request of our own tells something. */
-  #wantsOwn(type: number): boolean {
-    if (type === Backend.DataRow) return this.#ownRow === null;
-    return type === Backend.NoticeResponse && this.#ownNotices.length < OWN_NOTICES_MAX;
   }
 
   #whileIdle(type: number): Verdict {
@@ -307,8 +286,7 @@ export class Server implements FrameSink, TransportSink {
       else if (type === Backend.ErrorResponse) this.#errorResponse(buffer, start, end);
       else if (type === Backend.ParameterStatus) this.#parameterStatus(buffer, start, end);
       else if (type === Backend.CommandComplete) this.#commandComplete(buffer, start, end);
-      else if (type === Backend.NoticeResponse) this.#ownNotices.push(Buffer.from(buffer.subarray(start, end)));
-      else this.#ownRow = decodeDataRow(buffer, start + HEADER_BYTES, end);
+      else this.#own.add(type, buffer, start, end);
     } catch (error) {
       if (!(error instanceof MalformedBody)) throw error;
       this.#violation(`malformed message of type 0x${type.toString(16)}`);
@@ -333,17 +311,12 @@ export class Server implements FrameSink, TransportSink {
   }
 
   #ownReady(): void {
-    const error = this.#ownError;
-    const row = this.#ownRow;
-    const notices = this.#ownNotices;
-    this.#ownError = null;
-    this.#ownRow = null;
-    if (notices.length > 0) this.#ownNotices = [];
+    const result = this.#own.take();
     const state = this.#state;
     if (state.kind === "tested") {
       this.#toIdle(state.now());
-      state.done(error === null ? { ok: true, row, notices } : { ok: false, fields: error });
-    } else if (state.kind === "active" && error !== null) state.holder.ownRequestFailed(error);
+      state.done(result);
+    } else if (state.kind === "active" && !result.ok) state.holder.ownRequestFailed(result.fields);
   }
 
   #errorResponse(buffer: Buffer, start: number, end: number): void {
@@ -357,7 +330,7 @@ export class Server implements FrameSink, TransportSink {
     const replacement = fields.sqlstate === DUPLICATE_STATEMENT ? this.exchange.replacement : null;
     const verdict = this.exchange.reply(Backend.ErrorResponse);
     if (verdict === UNEXPECTED) return this.#violation("unexpected ErrorResponse");
-    if (verdict === SWALLOW) this.#ownError = fields;
+    if (verdict === SWALLOW) this.#own.failed(fields);
     if (verdict === SWALLOW || this.#state.kind !== "active") return;
     if (roleDoubts.has(fields.sqlstate)) this.doubtful = true;
     if (fields.sqlstate === FEATURE_NOT_SUPPORTED) this.#state.holder.session.planRefused();
