@@ -52,7 +52,7 @@ const everyAddress: ReadonlySet<string> = new Set(["0.0.0.0", "::"]);
 
 function clashes(one: Endpoint, other: Endpoint): boolean {
   if (one.port === 0 || one.port !== other.port) return false;
-  if (one.address === other.address) return true;
+  if (formatAddress(one.address, one.port) === formatAddress(other.address, other.port)) return true;
   if (isSocketDirectory(one.address) || isSocketDirectory(other.address)) return false;
   return everyAddress.has(one.address) || everyAddress.has(other.address);
 }

@@ -21,6 +21,8 @@ export const FLIGHT_BYTES_MAX = 65_536;
 export const EXCHANGE_ENTRIES_MAX = 65_536;
 /** Distinct sets of startup settings whose reported parameters are remembered per pool; the least recently used goes first. */
 export const WELCOME_PROFILES_MAX = 256;
+/** Notices of a request of our own that are kept, to be passed on; the rest is dropped. */
+export const OWN_NOTICES_MAX = 16;
 /** Times a statement that was refused before it executed is sent again elsewhere. */
 export const RESEND_MAX = 3;
 /** First wait after a failed server login; doubles up to `server_login_retry`. Short, because a promotion takes a fraction of a second. */

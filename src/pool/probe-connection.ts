@@ -2,7 +2,8 @@
 
 import type { Clock } from "../core/clock.ts";
 import { millis } from "../core/units.ts";
-import { type OwnResult, Server } from "./server.ts";
+import type { OwnResult } from "./own-answer.ts";
+import { Server } from "./server.ts";
 import { type LoginFailure, type LoginOptions, ServerLogin } from "./server-login.ts";
 
 /** The first row of an answer, or why there was none. */

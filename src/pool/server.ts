@@ -8,15 +8,7 @@ import type { Millis } from "../core/units.ts";
 import { Backend, HEADER_BYTES, TransactionStatus } from "../protocol/constants.ts";
 import { Exchange, FAKE_DEALLOCATE, type Outcome, SWALLOW, UNEXPECTED } from "../protocol/exchange.ts";
 import { DROP, Framer, type FrameSink, PASS, STOP, type Verdict, WHOLE } from "../protocol/framer.ts";
-import {
-  decodeDataRow,
-  decodeError,
-  decodeParameterStatus,
-  type ErrorFields,
-  isFatal,
-  query,
-  terminate,
-} from "../protocol/messages.ts";
+import { decodeError, decodeParameterStatus, isFatal, query, terminate } from "../protocol/messages.ts";
 import { MalformedBody } from "../protocol/reader.ts";
 import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { CancelsInFlight } from "./cancels-in-flight.ts";
@@ -25,6 +17,7 @@ import { fakeAnswer } from "./fake-answers.ts";
 import type { ServerHolder } from "./holder.ts";
 import type { Endpoint, LoginFacts } from "./login-facts.ts";
 import { type LossCause, lossFields } from "./loss.ts";
+import { OwnAnswer, type OwnResult } from "./own-answer.ts";
 import { followsClient, SettingsSet } from "./settings.ts";
 import { DUPLICATE_STATEMENT, roleDoubts } from "./sqlstates.ts";
 import { ServerStatements } from "./statements.ts";
@@ -34,11 +27,6 @@ export interface ServerOwner {
   /** Left all lists: closed for whatever reason. */
   serverClosed(server: Server, cause: LossCause): void;
 }
-
-/** Outcome of a request of our own: the first row's values, or why not. */
-export type OwnResult =
-  | { readonly ok: true; readonly row: readonly (string | null)[] | null }
-  | { readonly ok: false; readonly fields: ErrorFields };
 
 type State =
   | { readonly kind: "idle"; readonly since: Millis }
@@ -75,8 +63,7 @@ export class Server implements FrameSink, TransportSink {
   readonly #framer = new Framer(this);
   readonly #owner: ServerOwner;
   #state: State;
-  #ownError: ErrorFields | null = null;
-  #ownRow: (string | null)[] | null = null;
+  readonly #own = new OwnAnswer();
 
   constructor(transport: Transport, facts: LoginFacts, owner: ServerOwner) {
     this.endpoint = facts.endpoint;
@@ -183,7 +170,6 @@ export class Server implements FrameSink, TransportSink {
   run(sql: string, now: () => Millis, done: (result: OwnResult) => void, holder: ServerHolder | null = null): void {
     assert(this.#state.kind === "idle" || this.#state.kind === "active", `run while ${this.#state.kind}`);
     assert(this.exchange.empty, "run with replies owed");
-    this.#ownRow = null;
     this.#state = { kind: "tested", done, now, holder };
     this.#ownQuery();
     this.#transport.write(query(sql));
@@ -289,8 +275,7 @@ export class Server implements FrameSink, TransportSink {
       return this.#state.holder === null ? DROP : PASS;
     }
     if (verdict === SWALLOW || state === "tested") {
-      const wanted = type === Backend.DataRow && this.#ownRow === null && length <= WHOLE_BACKEND_MESSAGE_BYTES_MAX;
-      return wanted ? WHOLE : DROP;
+      return length <= WHOLE_BACKEND_MESSAGE_BYTES_MAX && this.#own.wants(type) ? WHOLE : DROP;
     }
     return type === Backend.CommandComplete && tellingLengths.has(length) ? WHOLE : PASS;
   }
@@ -312,7 +297,7 @@ export class Server implements FrameSink, TransportSink {
       else if (type === Backend.ErrorResponse) this.#errorResponse(buffer, start, end);
       else if (type === Backend.ParameterStatus) this.#parameterStatus(buffer, start, end);
       else if (type === Backend.CommandComplete) this.#commandComplete(buffer, start, end);
-      else this.#ownRow = decodeDataRow(buffer, start + HEADER_BYTES, end);
+      else this.#own.add(type, buffer, start, end);
     } catch (error) {
       if (!(error instanceof MalformedBody)) throw error;
       this.#violation(`malformed message of type 0x${type.toString(16)}`);
@@ -338,15 +323,12 @@ export class Server implements FrameSink, TransportSink {
   }
 
   #ownReady(): void {
-    const error = this.#ownError;
-    const row = this.#ownRow;
-    this.#ownError = null;
-    this.#ownRow = null;
+    const result = this.#own.take();
     const state = this.#state;
     if (state.kind === "tested") {
       this.#toIdle(state.now());
-      state.done(error === null ? { ok: true, row } : { ok: false, fields: error });
-    } else if (state.kind === "active" && error !== null) state.holder.ownRequestFailed(error);
+      state.done(result);
+    } else if (state.kind === "active" && !result.ok) state.holder.ownRequestFailed(result.fields);
   }
 
   #errorResponse(buffer: Buffer, start: number, end: number): void {
@@ -360,7 +342,7 @@ export class Server implements FrameSink, TransportSink {
     const replacement = fields.sqlstate === DUPLICATE_STATEMENT ? this.exchange.replacement : null;
     const verdict = this.exchange.reply(Backend.ErrorResponse);
     if (verdict === UNEXPECTED) return this.#violation("unexpected ErrorResponse");
-    if (verdict === SWALLOW) this.#ownError = fields;
+    if (verdict === SWALLOW) this.#own.failed(fields);
     if (verdict === SWALLOW || this.#state.kind !== "active") return;
     if (roleDoubts.has(fields.sqlstate)) this.doubtful = true;
     const instead = this.#state.holder.session.failed(fields) ?? replacement;

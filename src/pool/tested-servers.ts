@@ -4,7 +4,8 @@
 import type { Clock } from "../core/clock.ts";
 import { RESET_TIMEOUT_MS } from "../core/limits.ts";
 import { millis } from "../core/units.ts";
-import type { OwnResult, Server } from "./server.ts";
+import type { OwnResult } from "./own-answer.ts";
+import type { Server } from "./server.ts";
 
 export class TestedServers {
   readonly #clock: Clock;

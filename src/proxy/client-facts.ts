@@ -56,7 +56,9 @@ function settingsOf(
 ): Map<string, string> {
   const { ignored, addHost } = rules;
   // PostgreSQL applies the options first, wherever they stand in the packet.
-  const settings = ignored.has("options") ? new Map() : parseStartupOptions(parameters.get("options") ?? "");
+  const settings = ignored.has("options")
+    ? new Map<string, string>()
+    : parseStartupOptions(parameters.get("options") ?? "");
   for (const [name, value] of parameters) if (!noSettings.has(name)) settings.set(name, value);
   for (const name of settings.keys()) if (ignored.has(name.toLowerCase())) settings.delete(name);
   if (!addHost) return settings;

@@ -2,11 +2,11 @@
 // it is and what it asked for, with a cancel request, or with the error that PostgreSQL would give.
 
 import type { Socket } from "node:net";
-import { TLSSocket } from "node:tls";
+import { type SecureContext, TLSSocket } from "node:tls";
 import { type AuthStep, ClientAuthentication } from "../auth/client-authentication.ts";
 import type { ScramDerivations } from "../auth/scram.ts";
 import type { Secret } from "../auth/secret.ts";
-import type { ClientTls } from "../auth/tls-options.ts";
+import { ALPN_POSTGRESQL, type ClientTls } from "../auth/tls-options.ts";
 import { ProxyError } from "../core/errors.ts";
 import { AUTH_MESSAGE_BYTES_MAX } from "../core/limits.ts";
 import { Frontend, HEADER_BYTES } from "../protocol/constants.ts";
@@ -47,6 +47,9 @@ export interface ClientLoginSink {
   closed(error: Error | null): void;
 }
 
+/** The first byte of a TLS connection: a record of the handshake. No startup packet is that long. */
+const TLS_HANDSHAKE = 0x16;
+
 export class ClientLogin implements TransportSink {
   readonly #transport: Transport;
   readonly #peer: Peer;
@@ -54,6 +57,8 @@ export class ClientLogin implements TransportSink {
   readonly #sink: ClientLoginSink;
   #received: Buffer = Buffer.alloc(0);
   #tls = false;
+  /** TLS came at once, without being asked for, and its ALPN has still to be looked at. */
+  #direct = false;
   #facts: ClientFacts | null = null;
   #authentication: ClientAuthentication | null = null;
   #over = false;
@@ -102,6 +107,8 @@ export class ClientLogin implements TransportSink {
   /** Takes one packet or message; false when it is not complete yet. */
   #step(): boolean {
     if (this.#authentication !== null) return this.#passwordStep(this.#authentication);
+    if (this.#startsTls()) return false;
+    this.#checkAlpn();
     const length = startupPacketLength(this.#received);
     if (length === null || this.#received.length < length) return false;
     this.#startup(decodeStartup(this.#take(length)));
@@ -140,11 +147,37 @@ export class ClientLogin implements TransportSink {
       return;
     }
     this.#transport.write(Buffer.from("S"));
+    this.#wrap(tls.context, Buffer.alloc(0));
+  }
+
+  /** Goes on inside TLS, whose first bytes may be there already. */
+  #wrap(secureContext: SecureContext, early: Buffer): void {
     this.#tls = true;
-    this.#transport.wrap(
-      (raw: Socket) =>
-        new TLSSocket(raw, { isServer: true, secureContext: tls.context, ALPNProtocols: ["postgresql"] }),
-    );
+    this.#transport.wrap((raw: Socket) => {
+      if (early.length > 0) raw.pause().unshift(early);
+      return new TLSSocket(raw, { isServer: true, secureContext, ALPNProtocols: [ALPN_POSTGRESQL] });
+    });
+  }
+
+  /** TLS without SSLRequest, as from PostgreSQL 17 on: what came is the beginning of its handshake. */
+  #startsTls(): boolean {
+    const { tls } = this.#options;
+    if (this.#received[0] !== TLS_HANDSHAKE || this.#tls || this.#peer.local || tls.kind === "off") return false;
+    const early = this.#received;
+    this.#received = Buffer.alloc(0);
+    this.#direct = true;
+    this.#wrap(tls.context, early);
+    return true;
+  }
+
+  /** Without ALPN a client of another protocol could be made to talk to us. */
+  #checkAlpn(): void {
+    if (!this.#direct) return;
+    this.#direct = false;
+    const { socket } = this.#transport;
+    if (socket instanceof TLSSocket && socket.alpnProtocol === ALPN_POSTGRESQL) return;
+    const message = "received direct SSL connection request without ALPN protocol negotiation extension";
+    throw new ProxyError("protocol_violation", message);
   }
 
   #identify(packet: StartupPacket & { kind: "startup" }): void {

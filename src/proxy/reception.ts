@@ -11,7 +11,7 @@ import type { StatementRegistry } from "../pool/statements.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import { backendKeyData, errorResponse, parameterStatus, readyForQuery } from "../protocol/messages.ts";
 import { Transport, type TransportSink } from "../protocol/transport.ts";
-import type { MessageWriter } from "../protocol/writer.ts";
+import { MessageWriter } from "../protocol/writer.ts";
 import type { Balance } from "../routing/balance.ts";
 import { sessionTarget } from "../routing/intent.ts";
 import type { SessionEffects } from "../routing/session-state.ts";
@@ -28,7 +28,7 @@ import { type PreambleSink, ProxyPreamble } from "./proxy-preamble.ts";
 import { dedicatedTo, replicationSession } from "./replication.ts";
 import type { Seats } from "./seats.ts";
 import { Session, type SessionOptions } from "./session.ts";
-import type { Group, Steering } from "./steering.ts";
+import type { Greeting, Group, Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
 import { Welcome } from "./welcome.ts";
 
@@ -157,7 +157,7 @@ export class Reception implements ClientLoginSink, PreambleSink {
           }
         : { group, balance, session: replicationSession(options), target: "primary" as const };
     this.#welcome = new Welcome(clock, steering, session, client.queryWaitTimeoutMs, {
-      welcome: (parameters, lease) => this.#become(facts, session, parameters, lease),
+      welcome: (greeting, lease) => this.#become(facts, session, greeting, lease),
       refused: (error) => this.refused(error),
     });
     this.#deadline.cancel();
@@ -205,16 +205,11 @@ export class Reception implements ClientLoginSink, PreambleSink {
     if (!this.#over) this.#finish(null);
   }
 
-  #become(
-    facts: ClientFacts,
-    session: Omit<ClientSession, "lease">,
-    parameters: ReadonlyMap<string, string>,
-    lease: Lease | null,
-  ): void {
+  #become(facts: ClientFacts, session: Omit<ClientSession, "lease">, greeting: Greeting, lease: Lease | null): void {
     this.#over = true;
     const { clock, steering, traffic, cancels, listener, route } = this.#context;
     traffic.logins += 1;
-    session.session.welcomed(parameters);
+    session.session.welcomed(greeting.parameters);
     const identity = {
       id: this.#id,
       address: this.#address,
@@ -233,7 +228,7 @@ export class Reception implements ClientLoginSink, PreambleSink {
     const client = new Client(context, this.#transport, identity, { ...session, lease });
     const { pid, key } = cancels.issue(client, facts.minor);
     this.#owner.receptionDone(this, client, pid);
-    const writer = readyWriter(parameters, pid, key);
+    const writer = readyWriter(greeting, pid, key);
     this.#transport.write(writer.finish());
     this.#transport.resume();
     const { early, ended } = this.#antechamber?.dismiss() ?? { early: Buffer.alloc(0), ended: false };
@@ -259,8 +254,11 @@ export class Reception implements ClientLoginSink, PreambleSink {
 
 const nobody: TransportSink = { bytes: () => {}, drained: () => {}, ended: () => {}, closed: () => {} };
 
-function readyWriter(parameters: ReadonlyMap<string, string>, pid: number, key: Buffer): MessageWriter {
-  let writer = backendKeyData(pid, key);
+/** In PostgreSQL's order, but for the key, whose place is free. */
+function readyWriter({ parameters, notices }: Greeting, pid: number, key: Buffer): MessageWriter {
+  let writer = new MessageWriter();
+  for (const notice of notices) writer.bytes(notice);
+  writer = backendKeyData(pid, key, writer);
   for (const [name, value] of parameters) writer = parameterStatus(name, value, writer);
   return readyForQuery(TransactionStatus.Idle, writer);
 }

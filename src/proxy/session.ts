@@ -287,9 +287,11 @@ export class Session implements SessionListener {
     const answer = decodeSessionAnswer(row, this.#binding.doubtful);
     if (answer === null) return null;
     this.#touched = false;
+    const reset = this.#reset;
     this.#reset = false;
     this.#named.clear();
-    this.#settings = this.#startup.overlaid(answer.settings.beyond(base));
+    const made = reset ? answer.settings.withoutEmptied() : answer.settings;
+    this.#settings = this.#startup.overlaid(made.beyond(base));
     if (answer.pins !== null) this.#binding.settle(answer.pins);
     return answer.settings;
   }

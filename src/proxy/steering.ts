@@ -32,6 +32,13 @@ export interface Seeker extends Waiter {
   pool: Pool | null;
 }
 
+/** What a server said when it took a client's startup settings. */
+export interface Greeting {
+  readonly parameters: ReadonlyMap<string, string>;
+  /** NoticeResponses as they came. */
+  readonly notices: readonly Buffer[];
+}
+
 /** All that clients share who are led to the same database as the same role. */
 export interface Group {
   readonly place: Place;
@@ -42,8 +49,8 @@ export interface Group {
   /** Pools that served last; asked for again once fenced. */
   write: Pool | null;
   readonly reads: Map<MemberName, Pool>;
-  /** Parameters to report at login, by target and settings; least recently used first. */
-  readonly welcomes: Map<string, ReadonlyMap<string, string>>;
+  /** What is told at login, by target and settings; least recently used first. */
+  readonly welcomes: Map<string, Greeting>;
   /** What the last server login reported: when it changes, the welcomes are no longer true. */
   reported: string;
 }

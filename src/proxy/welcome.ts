@@ -7,17 +7,18 @@ import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
 import { RESEND_MAX, WELCOME_PROFILES_MAX } from "../core/limits.ts";
 import { type Millis, millis } from "../core/units.ts";
+import type { OwnResult } from "../pool/own-answer.ts";
 import type { Pool } from "../pool/pool.ts";
-import type { OwnResult, Server } from "../pool/server.ts";
+import type { Server } from "../pool/server.ts";
 import type { SettingsSet } from "../pool/settings.ts";
 import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
 import type { ClientSession, Lease } from "./client-session.ts";
-import type { Group, Seeker, Steering } from "./steering.ts";
+import type { Greeting, Group, Seeker, Steering } from "./steering.ts";
 
 export interface WelcomeSink {
   /** `lease`: the server of a session of its own, lent to nobody yet. */
-  welcome(parameters: ReadonlyMap<string, string>, lease: Lease | null): void;
+  welcome(greeting: Greeting, lease: Lease | null): void;
   refused(error: ProxyError): void;
 }
 
@@ -92,7 +93,7 @@ export class Welcome implements Seeker {
     const drops = this.#ownsServer && server.statements.size > 0 ? "DEALLOCATE ALL;" : "";
     const sql = drops + (this.#settings.sqlFrom(server.settings, server.base) ?? "");
     if (sql === "") {
-      this.#learnt(server, { ok: true, row: null });
+      this.#learnt(server, { ok: true, row: null, notices: [] });
       return;
     }
     server.run(
@@ -122,14 +123,16 @@ export class Welcome implements Seeker {
     if (result.ok) {
       server.settings = this.#settings;
       if (this.#ownsServer) server.statements.clear();
+    } else {
+      // Some of a failed set may be in force: this server is of no further use.
+      server.close({ kind: "ours", reason: "settings refused" });
     }
-    // Some of a failed set may be in force: this server is of no further use.
-    else server.close({ kind: "ours", reason: "settings refused" });
     const keeps = this.#ownsServer && result.ok && !this.#over;
     if (!keeps) pool?.release(server, "transaction");
     if (this.#over) return;
-    if (keeps && pool !== null) this.#finish(this.#toldOf(parameters), { pool, server });
-    else if (result.ok) this.#remember(parameters);
+    if (keeps && pool !== null) {
+      this.#finish({ parameters: this.#toldOf(parameters), notices: result.notices }, { pool, server });
+    } else if (result.ok) this.#remember(parameters, result.notices);
     else if (lost && this.#attempts <= RESEND_MAX) this.#seek();
     else {
       const { message, sqlstate } = result.fields;
@@ -137,15 +140,15 @@ export class Welcome implements Seeker {
     }
   }
 
-  #remember(parameters: ReadonlyMap<string, string>): void {
+  #remember(parameters: ReadonlyMap<string, string>, notices: readonly Buffer[]): void {
     const { welcomes } = this.group;
     for (const oldest of welcomes.keys()) {
       if (welcomes.size < WELCOME_PROFILES_MAX) break;
       welcomes.delete(oldest);
     }
-    const told = this.#toldOf(parameters);
-    welcomes.set(this.#key, told);
-    this.#finish(told, null);
+    const greeting = { parameters: this.#toldOf(parameters), notices };
+    welcomes.set(this.#key, greeting);
+    this.#finish(greeting, null);
   }
 
   #toldOf(parameters: ReadonlyMap<string, string>): ReadonlyMap<string, string> {
@@ -155,10 +158,10 @@ export class Welcome implements Seeker {
     return told;
   }
 
-  #finish(parameters: ReadonlyMap<string, string>, lease: Lease | null): void {
+  #finish(greeting: Greeting, lease: Lease | null): void {
     if (this.#over) return;
     this.#over = true;
     this.#deadline.cancel();
-    this.#sink.welcome(parameters, lease);
+    this.#sink.welcome(greeting, lease);
   }
 }

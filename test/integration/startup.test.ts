@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { type Pgsteer, startPgsteer } from "../support/pgsteer.ts";
+import { freePort } from "../support/ports.ts";
 import { libpqEnvironment, psql, runProgram } from "../support/programs.ts";
 import {
   errorFields,
@@ -30,15 +31,15 @@ const passwords: Readonly<Record<string, string>> = {
 
 let cluster: Cluster;
 let pgsteer: Pgsteer;
-let refusing: Pgsteer;
-/** With three servers a pool. */
-let three: Pgsteer;
+/** Of a listener that takes no replication. */
+let refusingPort = 0;
+const POOL_SIZE = 3;
 const opened: RawClient[] = [];
 const REPLICATOR = { user: "copier", password: "copier-secret", database: "app" } as const;
 
 beforeAll(async () => {
   const hba = ["host replication,app copier,app 127.0.0.0/8 scram-sha-256", "host all ghost,sleeper 127.0.0.0/8 trust"];
-  cluster = await startCluster({ members: 1, postgres: { hba, parameters: { wal_level: "logical" } } });
+  cluster = await startCluster({ members: 2, postgres: { hba, parameters: { wal_level: "logical" } } });
   await cluster.sql("node1", `CREATE ROLE ${REPLICATOR.user} REPLICATION LOGIN PASSWORD '${REPLICATOR.password}'`);
   await cluster.sql("node1", "CREATE ROLE sleeper NOLOGIN");
   await cluster.sql("node1", "CREATE DATABASE closed ALLOW_CONNECTIONS false");
@@ -54,26 +55,14 @@ beforeAll(async () => {
     sleeper: "zzz",
     ...passwords,
   };
+  refusingPort = await freePort();
   pgsteer = await startPgsteer(cluster, {
     ready: "sql",
     users,
-    configure: ({ pool }) => {
-      pool["default_pool_size"] = 1;
-    },
-  });
-  three = await startPgsteer(cluster, {
-    name: "three",
-    users,
-    configure: ({ pool }) => {
-      pool["default_pool_size"] = 3;
-    },
-  });
-  refusing = await startPgsteer(cluster, {
-    name: "refusing",
-    users,
     configure: ({ listeners, pool }) => {
-      for (const listener of listeners) listener["replication"] = "refuse";
+      pool["default_pool_size"] = POOL_SIZE;
       pool["ignore_startup_parameters"] = ["no_such_setting"];
+      listeners.push({ name: "refusing", port: refusingPort, route: "write", replication: "refuse" });
     },
   });
 });
@@ -151,7 +140,7 @@ describe("startup parameters", () => {
     extra_float_digits: "0",
     client_min_messages: "warning",
     statement_timeout: "1min",
-    "some.var": "it's\\here",
+    "my.var": "it's\\here",
     application_name: "übung",
     options: "-c work_mem=3MB --maintenance-work-mem=7MB -c other.var=a\\ b -c geqo=off",
   };
@@ -167,19 +156,13 @@ describe("startup parameters", () => {
       opened.push(client);
       const shown: unknown[] = [[...client.parameters].toSorted()];
       const show = async (): Promise<void> => {
-        for (const name of names) shown.push([name, await client.value(`SHOW ${name}`)]);
+        for (const name of names) shown.push([name, await client.value(`SELECT current_setting('${name}')`)]);
       };
       await show();
-      const changes = [
-        "client_encoding = latin1",
-        "search_path = pg_catalog",
-        "some.var = x",
-        "work_mem = '1MB'",
-        "geqo = on",
-      ];
+      const changes = ["client_encoding = latin1", "search_path = pg_catalog", "work_mem = '1MB'", "geqo = on"];
       for (const change of changes) shown.push(await client.simple(`SET ${change}`));
       await show();
-      for (const name of ["client_encoding", "search_path", "some.var"]) await client.simple(`RESET ${name}`);
+      for (const name of ["client_encoding", "search_path"]) await client.simple(`RESET ${name}`);
       await show();
       await client.simple("RESET ALL");
       await show();
@@ -189,7 +172,7 @@ describe("startup parameters", () => {
       shown.push([...client.parameters].toSorted());
       told.push(shown);
     }
-    expect(told[1]).toEqual(expect.arrayContaining([["some.var", "it's\\here"]]));
+    expect(told[1]).toEqual(expect.arrayContaining([["my.var", "it's\\here"]]));
     expect(told[0]).toEqual(told[1]);
   });
 
@@ -203,8 +186,22 @@ describe("startup parameters", () => {
     }
   });
 
+  test("that make PostgreSQL say something have it said, to the next client too", async () => {
+    const long = "x".repeat(65);
+    const notices = (seen: readonly (RawMessage | null)[]) =>
+      seen.filter((each) => each?.type === "N").map((each) => each?.body.toString("latin1"));
+    const { seen } = await enter(0, { application_name: long });
+    const again = await enter(0, { application_name: long });
+    const direct = await RawClient.open(cluster.member("node1").port);
+    opened.push(direct);
+    direct.send(startup({ user: APPLICATION.user, database: APPLICATION.database, application_name: long }));
+    const truth = notices(await direct.authenticate(APPLICATION.user, APPLICATION.password));
+    expect(truth).toEqual([expect.stringContaining("will be truncated")]);
+    expect([notices(seen), notices(again.seen)]).toEqual([truth, truth]);
+  });
+
   test("that are ignored are dropped; all others that PostgreSQL refuses are refused", async () => {
-    const where = refusing.login("write");
+    const where = pgsteer.login("write");
     const client = await RawClient.login(where, { no_such_setting: "1", options: "-c no_such_setting=2" });
     opened.push(client);
     expect(await client.value("SELECT 1")).toBe("1");
@@ -272,9 +269,9 @@ describe("a role that is dropped and made again", () => {
     ["a statement that names the role", "SELECT length(current_user)", "42704"],
   ])("costs one error in %s, whatever the number of its servers", async (_name, statement, sqlstate) => {
     await rise();
-    const where = three.login("write", as);
+    const where = pgsteer.login("write", as);
     const clients: RawClient[] = [];
-    for (let count = 0; count < 3; count += 1) clients.push(await RawClient.login(where));
+    for (let count = 0; count < POOL_SIZE; count += 1) clients.push(await RawClient.login(where));
     opened.push(...clients);
     // Each on a server of its own.
     for (const client of clients) expect(await client.simple("BEGIN")).toEqual(["C BEGIN", "Z T"]);
@@ -335,16 +332,18 @@ describe("replication", () => {
   });
 
   test("connections get servers of their own, whatever the size of the pool, and give none to others", async () => {
-    const parameters = { replication: "database" };
-    const [one, other] = [await RawClient.login(login(), parameters), await RawClient.login(login(), parameters)];
-    opened.push(one, other);
-    expect(await walsenders()).toBe(2);
-    const pids = [await one.value("SELECT pg_backend_pid()"), await other.value("SELECT pg_backend_pid()")];
-    expect(new Set(pids).size).toBe(2);
+    const clients: RawClient[] = [];
+    const pids = new Set<string>();
+    for (let count = 0; count <= POOL_SIZE; count += 1) {
+      const client = await RawClient.login(login(), { replication: "database" });
+      clients.push(client);
+      pids.add(await client.value("SELECT pg_backend_pid()"));
+    }
+    opened.push(...clients);
+    expect([await walsenders(), pids.size]).toEqual([POOL_SIZE + 1, POOL_SIZE + 1]);
     const plain = await psql(login(), ["-c", "SELECT backend_type FROM pg_stat_activity WHERE pid = pg_backend_pid()"]);
     expect(plain.stdout).toBe("client backend\n");
-    one.destroy();
-    other.destroy();
+    for (const client of clients) client.destroy();
     await noneLeft();
   });
 
@@ -428,9 +427,27 @@ describe("replication", () => {
   test("is refused on a port for reads, and where the setting says so", async () => {
     const told = async (where: Login) => (await psql(where, [...replicating("true"), "-c", "IDENTIFY_SYSTEM"])).stderr;
     expect(await told(pgsteer.login("read", REPLICATOR))).toContain("Connect to a port for writes");
-    expect(await told(refusing.login("write", REPLICATOR))).toContain("replication connections are not accepted here");
-    expect((await psql(refusing.login("write", REPLICATOR), [...replicating("off"), "-c", "SELECT 1"])).stdout).toBe(
-      "1\n",
-    );
+    const refusing = { host: "127.0.0.1", port: refusingPort, ...REPLICATOR };
+    expect(await told(refusing)).toContain("replication connections are not accepted here");
+    const plain = await psql(refusing, [...replicating("off"), "-c", "SELECT 1"]);
+    expect(plain.stdout).toBe("1\n");
+  });
+
+  test("ends with the leadership, and who comes next is led to the new leader", { timeout: 60_000 }, async () => {
+    const timeline = async (client: RawClient): Promise<string> => {
+      client.send(frontend.query("IDENTIFY_SYSTEM"));
+      const row = (await client.untilReady()).find((each) => each?.type === "D")?.body ?? Buffer.alloc(0);
+      const start = 6 + row.readInt32BE(2);
+      return row.toString("latin1", start + 4, start + 4 + row.readInt32BE(start));
+    };
+    const client = await RawClient.login(login(), { replication: "true" });
+    opened.push(client);
+    expect(await timeline(client)).toBe("1");
+    const switched = cluster.switchover();
+    expect(outline(await client.untilEnd())).toEqual(["E FATAL 57P01", "EOF"]);
+    const next = await RawClient.login(login(), { replication: "true" });
+    opened.push(next);
+    expect(await timeline(next)).toBe("2");
+    await switched;
   });
 });

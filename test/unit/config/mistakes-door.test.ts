@@ -28,7 +28,7 @@ const mistakes: Mistake[] = [
   ],
   [
     "two listeners on one socket",
-    `${rest}listeners:\n  - { name: a, address: /run, port: 1, route: write }\n  - { name: b, address: /run, port: 1, route: read }`,
+    `${rest}listeners:\n  - { name: a, address: /run, port: 1, route: write }\n  - { name: b, address: /run/, port: 1, route: read }`,
     5,
     "listeners[1].port",
     /listener a listens on \/run\/\.s\.PGSQL\.1 already/,

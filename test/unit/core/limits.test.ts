@@ -14,6 +14,7 @@ const texts = readdirSync(tests, { recursive: true, encoding: "utf8" })
 /** Bounds that no test names, and why. */
 const untested: Readonly<Record<string, string>> = {
   WELCOME_PROFILES_MAX: "a size of a cache: nothing can be seen of it but memory",
+  OWN_NOTICES_MAX: "beyond it a notice is lost, which changes nothing",
   GROUPS_MAX: "a size of a cache: nothing can be seen of it but memory",
   LOGIN_RETRY_INITIAL_MS: "a first delay, not a bound: its growth is core/backoff's",
   LINGER_MS: "the client is gone either way: only the time of it differs",

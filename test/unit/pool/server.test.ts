@@ -245,7 +245,7 @@ describe("a server that is idle", () => {
       ]),
     );
     await until("it is done", () => results.length === 1);
-    expect(results).toEqual([{ ok: true, row: ["1"] }]);
+    expect(results).toEqual([{ ok: true, row: ["1"], notices: [] }]);
     expect([server.state, server.idleSince]).toEqual(["idle", 7]);
     server.run(
       "SELECT 2",

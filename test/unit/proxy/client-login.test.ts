@@ -2,16 +2,21 @@
 
 import { randomBytes } from "node:crypto";
 import { once } from "node:events";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { createSecureContext } from "node:tls";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Duplex } from "node:stream";
+import { type ConnectionOptions, connect as connectTls, createSecureContext, type TLSSocket } from "node:tls";
 import { serialize } from "pg-protocol";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { ScramDerivations } from "../../../src/auth/scram.ts";
 import type { ProxyError } from "../../../src/core/errors.ts";
 import { AUTH_MESSAGE_BYTES_MAX, STARTUP_PACKET_BYTES_MAX } from "../../../src/core/limits.ts";
 import { Transport, type TransportSink } from "../../../src/protocol/transport.ts";
 import type { ClientFacts } from "../../../src/proxy/client-facts.ts";
 import { ClientLogin, type ClientLoginOptions, type Peer } from "../../../src/proxy/client-login.ts";
+import { makeCertificates } from "../../support/certificates.ts";
 import { message, startup } from "../../support/raw-client.ts";
 import { waitFor } from "../../support/time.ts";
 
@@ -194,6 +199,66 @@ describe("a client's login", () => {
     await settled();
     expect(heard).toEqual(["refused 08P01"]);
     expect(error?.message).toBe("received unencrypted data after SSLRequest");
+  });
+
+  describe("that begins with TLS at once", () => {
+    let directory = "";
+    let tls: ClientLoginOptions["tls"];
+
+    beforeAll(async () => {
+      directory = mkdtempSync(join(tmpdir(), "pgsteer-direct-"));
+      await makeCertificates(directory);
+      const [cert, key] = ["server.crt", "server.key"].map((name) => readFileSync(join(directory, name)));
+      tls = { kind: "on", required: true, context: createSecureContext({ cert, key }) };
+    });
+
+    afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+    /** A TLS client whose bytes come in pieces of `size`. */
+    function direct(options: ConnectionOptions, size = 65_536): TLSSocket {
+      const pieces = new Duplex({
+        read() {},
+        write(chunk: Buffer, _encoding, done) {
+          for (let at = 0; at < chunk.length; at += size) peer.write(chunk.subarray(at, at + size));
+          done();
+        },
+      });
+      peer.on("data", (chunk: Buffer) => pieces.push(chunk));
+      const secure = connectTls({ socket: pieces, rejectUnauthorized: false, ...options });
+      secure.on("error", () => heard.push("TLS failed"));
+      return secure;
+    }
+
+    test.each([1, 100, 65_536])("is let in when it names the protocol (in pieces of %i bytes)", async (size) => {
+      login({ tls });
+      const secure = direct({ ALPNProtocols: ["postgresql"] }, size);
+      secure.write(startup({ user: "app", DateStyle: "ISO" }));
+      await settled();
+      expect([heard, facts?.tls]).toEqual([["authenticated"], true]);
+      expect(secure.alpnProtocol).toBe("postgresql");
+    });
+
+    test("is refused when it names no protocol", async () => {
+      login({ tls });
+      direct({}).write(startup({ user: "app" }));
+      await settled();
+      expect(heard).toEqual(["refused 08P01"]);
+      expect(error?.message).toContain("without ALPN");
+    });
+
+    test("is refused when it names another protocol", async () => {
+      login({ tls });
+      direct({ ALPNProtocols: ["http/1.1"] });
+      await settled();
+      expect(heard).not.toContain("authenticated");
+    });
+
+    test("is a packet of a wrong length where there is no TLS", async () => {
+      login();
+      direct({ ALPNProtocols: ["postgresql"] });
+      await settled();
+      expect(heard).toEqual(["refused 08P01"]);
+    });
   });
 
   test("hands a cancel request on, and reads nothing behind it", async () => {
