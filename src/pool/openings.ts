@@ -23,7 +23,7 @@ export interface OpeningsSink extends ServerOwner {
   /** There is a connection, but the database's connect_query failed; the server is closed. */
   refused(failure: LoginFailure): void;
   /** The pause is over. */
-  resumed(): void;
+  retry(): void;
 }
 
 export class Openings {
@@ -99,7 +99,7 @@ export class Openings {
     if (this.#pause !== null) return;
     this.#pause = this.#clock.after(this.#backoff.next(), () => {
       this.#pause = null;
-      this.#sink.resumed();
+      this.#sink.retry();
     });
   }
 

@@ -4,7 +4,6 @@
 
 import { assert } from "../core/assert.ts";
 import type { Clock, Timer } from "../core/clock.ts";
-import { ProxyError } from "../core/errors.ts";
 import { REFILL_RETRY_MS } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
 import { type Millis, millis } from "../core/units.ts";
@@ -15,7 +14,7 @@ import { Openings, type OpeningsSink } from "./openings.ts";
 import type { PoolCounters, PoolIdentity, PoolObserver, PoolOptions, PoolSupply, Waiter } from "./pool-terms.ts";
 import type { QuotaMember, Quotas, Share } from "./quotas.ts";
 import type { Server } from "./server.ts";
-import type { LoginFailure } from "./server-login.ts";
+import { type LoginFailure, loginError } from "./server-login.ts";
 import { TestedServers } from "./tested-servers.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
@@ -275,9 +274,7 @@ export class Pool implements OpeningsSink, QuotaMember {
 
   loginFailed(failure: LoginFailure): void {
     this.counters.loginFailures += 1;
-    this.#refillAt = this.#clock.now() + REFILL_RETRY_MS;
-    const { endpoint, user, database } = this.identity;
-    this.#logger.warn({ member: endpoint.member, user, database, reason: failure.reason }, "server login failed");
+    this.#failed(failure, "server login failed");
     // Too many connections, say, is no sign that the member is going.
     const away = failure.transient && (failure.kind === "unreachable" || isShutdown(failure.fields));
     if (away) this.#observer.failed(this, failure.reason);
@@ -286,10 +283,14 @@ export class Pool implements OpeningsSink, QuotaMember {
   }
 
   refused(failure: LoginFailure): void {
+    this.#failed(failure, "connect_query failed");
+    if (!failure.transient) this.#refuse(failure);
+  }
+
+  #failed({ reason }: LoginFailure, what: string): void {
     this.#refillAt = this.#clock.now() + REFILL_RETRY_MS;
     const { endpoint, user, database } = this.identity;
-    this.#logger.warn({ member: endpoint.member, user, database, reason: failure.reason }, "connect_query failed");
-    if (!failure.transient) this.#refuse(failure);
+    this.#logger.warn({ member: endpoint.member, user, database, reason }, what);
   }
 
   /** Waiting will not help. */
@@ -298,10 +299,6 @@ export class Pool implements OpeningsSink, QuotaMember {
     const refused = this.#waiters.drain();
     this.#share.relent();
     for (const waiter of refused) waiter.refused(error);
-  }
-
-  resumed(): void {
-    this.#serve();
   }
 
   serverClosed(server: Server, cause: LossCause): void {
@@ -334,7 +331,7 @@ export class Pool implements OpeningsSink, QuotaMember {
     if (server !== undefined) this.#discard(server, "its place is needed by another pool");
   }
 
-  roomMade(): void {
+  retry(): void {
     this.#serve();
   }
 
@@ -381,15 +378,3 @@ export class Pool implements OpeningsSink, QuotaMember {
 }
 
 const fencedCause: LossCause = { kind: "fenced", reason: "the member was deposed" };
-
-/** A refusal that will not go away, in the server's own words. */
-function loginError(failure: LoginFailure): ProxyError {
-  if (failure.kind === "ours") return failure.error;
-  if (failure.kind === "unreachable") return new ProxyError("server_login_failed", failure.reason);
-  const { message, sqlstate, detail, hint } = failure.fields;
-  return new ProxyError("server_login_failed", message, {
-    sqlstate,
-    ...(detail === null ? {} : { detail }),
-    ...(hint === null ? {} : { hint }),
-  });
-}

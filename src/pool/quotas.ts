@@ -26,7 +26,7 @@ export interface QuotaMember {
   /** Closes that server. */
   evictIdle(): void;
   /** There may be room for what `take` refused. */
-  roomMade(): void;
+  retry(): void;
 }
 
 class Quota {
@@ -155,7 +155,7 @@ export class Quotas {
           continue;
         }
         this.#blocked.delete(share);
-        share.member.roomMade();
+        share.member.retry();
       }
     } while (this.#again);
     this.#waking = false;
@@ -213,7 +213,7 @@ export class Share {
     for (const quota of quotas) quota.members.add(member);
   }
 
-  /** Room for one more connection, which is counted from now on. False, and `roomMade` is called in time, where there is none. */
+  /** Room for one more connection, which is counted from now on. False, and `retry` is called in time, where there is none. */
   take(): boolean {
     if (!this.possible) {
       this.#all.block(this);

@@ -8,7 +8,7 @@ import type { Secret } from "../auth/secret.ts";
 import { ServerAuthentication } from "../auth/server-authentication.ts";
 import type { ServerTls } from "../auth/tls-options.ts";
 import type { Clock, Timer } from "../core/clock.ts";
-import type { ProxyError } from "../core/errors.ts";
+import { ProxyError } from "../core/errors.ts";
 import { WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../core/limits.ts";
 import { type Millis, millis } from "../core/units.ts";
 import { Backend, HEADER_BYTES } from "../protocol/constants.ts";
@@ -51,6 +51,18 @@ export type LoginFailure =
   | { readonly kind: "unreachable"; readonly reason: string; readonly transient: true }
   /** We could not, or would not, authenticate. */
   | { readonly kind: "ours"; readonly error: ProxyError; readonly transient: false; readonly reason: string };
+
+/** A refusal that will not go away, in the server's own words. */
+export function loginError(failure: LoginFailure): ProxyError {
+  if (failure.kind === "ours") return failure.error;
+  if (failure.kind === "unreachable") return new ProxyError("server_login_failed", failure.reason);
+  const { message, sqlstate, detail, hint } = failure.fields;
+  return new ProxyError("server_login_failed", message, {
+    sqlstate,
+    ...(detail === null ? {} : { detail }),
+    ...(hint === null ? {} : { hint }),
+  });
+}
 
 export interface LoginSink {
   loggedIn(transport: Transport, facts: LoginFacts): void;
