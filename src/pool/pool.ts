@@ -14,6 +14,7 @@ import { Openings, type OpeningsSink } from "./openings.ts";
 import type { PoolCounters, PoolIdentity, PoolObserver, PoolOptions, PoolSupply, Waiter } from "./pool-terms.ts";
 import type { QuotaMember, Quotas, Share } from "./quotas.ts";
 import type { Server } from "./server.ts";
+import { isExpired, isUnused, mustCheck } from "./server-age.ts";
 import { type LoginFailure, loginError } from "./server-login.ts";
 import { TestedServers } from "./tested-servers.ts";
 import { WaitQueue } from "./wait-queue.ts";
@@ -115,7 +116,7 @@ export class Pool implements OpeningsSink, QuotaMember {
     assert(!this.#fenced, "acquired from a fenced pool");
     if (this.#waiters.size === 0) {
       const server = this.#nextIdle();
-      if (server !== undefined && !this.#mustCheck(server)) {
+      if (server !== undefined && !mustCheck(server, this.#options, this.#clock.now())) {
         this.#removeIdle(server);
         return this.#take(server);
       }
@@ -205,7 +206,7 @@ export class Pool implements OpeningsSink, QuotaMember {
 
   /** Why a server that is in no list should not be kept; null where it should. */
   #superfluous(server: Server, waitingSince: Millis | null): string | null {
-    if (this.#expired(server)) return "server_lifetime";
+    if (isExpired(server, this.#options, this.#clock.now())) return "server_lifetime";
     const { poolSize, reservePoolSize } = this.#options;
     if (this.size >= poolSize + (waitingSince === null ? 0 : reservePoolSize)) return "pool_size";
     if (this.#share.exceeded) return "max_db_connections or max_user_connections";
@@ -223,7 +224,7 @@ export class Pool implements OpeningsSink, QuotaMember {
       const server = this.#nextIdle();
       if (server === undefined) break;
       this.#removeIdle(server);
-      const waiter = this.#mustCheck(server) ? null : this.#waiters.shift();
+      const waiter = mustCheck(server, this.#options, this.#clock.now()) ? null : this.#waiters.shift();
       if (waiter === null) this.#check(server);
       else waiter.granted(this.#take(server));
     }
@@ -233,11 +234,6 @@ export class Pool implements OpeningsSink, QuotaMember {
   /** Servers that will soon be there for those who wait. */
   get #underway(): number {
     return this.#openings.underway + this.#checked.size;
-  }
-
-  #mustCheck(server: Server): boolean {
-    const { serverCheckQuery, serverCheckDelayMs } = this.#options;
-    return serverCheckQuery !== null && this.#clock.now() - server.idleSince >= serverCheckDelayMs;
   }
 
   #check(server: Server): void {
@@ -353,22 +349,16 @@ export class Pool implements OpeningsSink, QuotaMember {
     this.#serve();
   }
 
-  #expired(server: Server): boolean {
-    const { serverLifetimeMs } = this.#options;
-    return serverLifetimeMs > 0 && this.#clock.now() - server.loggedInAt >= serverLifetimeMs;
-  }
-
   /** Closes idle servers that are too old or too long unused, and opens what is missing to `min_pool_size`. */
   sweep(): void {
-    const { serverIdleTimeoutMs } = this.#options;
     const now = this.#clock.now();
     const floor = this.#floor;
     for (const server of [...this.#idle]) {
       // Closing one can move others.
       if (!this.#idle.includes(server)) continue;
-      const unused = serverIdleTimeoutMs > 0 && now - server.idleSince >= serverIdleTimeoutMs;
-      if (unused && this.size > floor) this.#discard(server, "server_idle_timeout");
-      else if (this.#expired(server)) this.#discard(server, "server_lifetime");
+      const unused = isUnused(server, this.#options, now) && this.size > floor;
+      if (unused) this.#discard(server, "server_idle_timeout");
+      else if (isExpired(server, this.#options, now)) this.#discard(server, "server_lifetime");
     }
     this.#refill();
   }
