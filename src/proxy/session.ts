@@ -16,7 +16,7 @@ import { Flight } from "./flight.ts";
 import { Refusals } from "./refusals.ts";
 import { decodeSessionAnswer, sessionQuestion } from "./session-question.ts";
 import { StatementMapper } from "./statement-mapper.ts";
-import { isComplete, statementText, textVerdict } from "./statement-text.ts";
+import { isComplete, parsedName, statementText, textVerdict } from "./statement-text.ts";
 
 export interface SessionOptions {
   readonly poolMode: "transaction" | "session";
@@ -44,6 +44,8 @@ export class Session implements SessionListener {
   /** What the startup packet asked for: RESET goes back to it. */
   readonly #startup: SettingsSet;
   #settings: SettingsSet;
+  /** They have what is created be temporary. */
+  #createsTemporary: boolean;
   /** Reported parameters as the client was last told. */
   #told: ReadonlyMap<string, string> = new Map();
   /** Whom it logged in as. */
@@ -66,6 +68,7 @@ export class Session implements SessionListener {
     const { count, effects, maxPreparedStatements, onSessionState, poolMode, statements } = options;
     this.#startup = startup;
     this.#settings = startup;
+    this.#createsTemporary = createsTemporary(startup.get("search_path"));
     this.#effects = effects;
     this.#binding = new Binding(onSessionState, count);
     this.#refusals = new Refusals(({ cause }) => count(cause, "refused"));
@@ -133,15 +136,15 @@ export class Session implements SessionListener {
    */
   observe(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): Buffer | null {
     if (!this.#moves) return null;
-    const { name, text } = statementText(type, buffer, start, end);
+    const text = statementText(type, buffer, start, end);
     const effects = isComplete(length, start, end) ? this.#effects.of(text) : unknownEffects(text);
     const refused = effects === null ? null : this.#binding.refusable(effects);
-    if (refused !== null) return this.#refusals.inPlaceOf(refused, name);
+    if (refused !== null) return this.#refusals.inPlaceOf(refused, parsedName(type, buffer, start, end));
     if (type === Frontend.Query) this.#run(server, effects);
     else if (this.mapper !== null) this.mapper.parsing = effects;
     else {
       this.#run(server, effects);
-      if (effects !== null && name !== "") this.#lasting = unknownEffects(text);
+      if (effects !== null && parsedName(type, buffer, start, end) !== "") this.#lasting = unknownEffects(text);
     }
     return null;
   }
@@ -150,7 +153,7 @@ export class Session implements SessionListener {
   #run(server: Server, effects: Effects | null): void {
     this.#runs += 1;
     if (this.#making !== null) this.#doubtSettings();
-    const does = effects ?? this.#lasting ?? (createsTemporary(this.#settings.get("search_path")) ? creation : null);
+    const does = effects ?? this.#lasting ?? (this.#createsTemporary ? creation : null);
     if (does === null) return;
     this.#binding.runs(does);
     const { settings, customNames } = does;
@@ -169,6 +172,11 @@ export class Session implements SessionListener {
   #doubtSettings(): void {
     this.#touched = true;
     this.#making = null;
+  }
+
+  #have(settings: SettingsSet): void {
+    this.#settings = settings;
+    this.#createsTemporary = createsTemporary(settings.get("search_path"));
   }
 
   #mayReset(): void {
@@ -208,10 +216,10 @@ export class Session implements SessionListener {
       const before = this.#startup.get(name);
       if (value === null) {
         server.settings = server.settings.without(name);
-        this.#settings = before === null ? this.#settings.without(name) : this.#settings.with(name, before);
+        this.#have(before === null ? this.#settings.without(name) : this.#settings.with(name, before));
       } else if (!isReported(server, name)) {
         server.settings = server.settings.with(name, value);
-        this.#settings = this.#settings.with(name, value);
+        this.#have(this.#settings.with(name, value));
       }
     }
   }
@@ -236,7 +244,7 @@ export class Session implements SessionListener {
   parameterChanged(name: string, value: string): boolean {
     if (name === "session_authorization" && this.#moves) this.#binding.binds(name, value !== this.#authorization);
     if (!followsClient(name)) return name !== "in_hot_standby";
-    this.#settings = this.#settings.with(name, value);
+    this.#have(this.#settings.with(name, value));
     this.#tell(name, value);
     return true;
   }
@@ -265,7 +273,7 @@ export class Session implements SessionListener {
     this.#touched = false;
     this.#reset = false;
     this.#named.clear();
-    this.#settings = this.#startup.overlaid(answer.settings);
+    this.#have(this.#startup.overlaid(answer.settings));
     if (answer.pins !== null) this.#binding.settle(answer.pins);
     return answer.settings;
   }
