@@ -53,6 +53,11 @@ export class SettingsSet {
       : this;
   }
 
+  /** This set without settings of the user's own that are empty: a RESET leaves them so, and does not take them away. */
+  withoutEmptied(): SettingsSet {
+    return this.customNames.reduce<SettingsSet>((set, name) => (set.get(name) === "" ? set.without(name) : set), this);
+  }
+
   /** The value of a setting; null where it is not in this set. */
   get(name: string): string | null {
     return this.#entries.get(name.toLowerCase())?.value ?? null;

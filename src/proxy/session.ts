@@ -4,7 +4,7 @@
 import type { SessionListener } from "../pool/holder.ts";
 import { isPlainSetting } from "../pool/plain-settings.ts";
 import type { Server } from "../pool/server.ts";
-import { followsClient, type SettingsSet } from "../pool/settings.ts";
+import { followsClient, isCustom, type SettingsSet } from "../pool/settings.ts";
 import type { StatementRegistry } from "../pool/statements.ts";
 import { Frontend, TransactionStatus } from "../protocol/constants.ts";
 import { PASS, type Verdict } from "../protocol/framer.ts";
@@ -56,6 +56,8 @@ export class Session implements SessionListener {
   readonly #named = new Set<string>();
   /** What the startup packet asked for may have been reset to what the server has by itself. */
   #reset = false;
+  /** So may its settings of the user's own: reset, they are empty for a server. */
+  #resetOwn = false;
   /** Texts that were run since nothing was owed, and of a lone one the settings that it makes once it has succeeded. */
   #runs = 0;
   #making: Effects | null = null;
@@ -158,7 +160,7 @@ export class Session implements SessionListener {
     this.#binding.runs(does);
     const { settings, customNames } = does;
     for (const name of customNames) this.#named.add(name);
-    if (settings?.some(({ value }) => value === null)) this.#mayReset();
+    for (const { name, value } of settings ?? []) if (value === null) this.#mayReset(isCustom(name));
     if (settings === null) return this.#doubtSettings();
     if (settings.every(({ name, value }) => value !== null && isReported(server, name))) return;
     const sure = settings.every(
@@ -179,8 +181,10 @@ export class Session implements SessionListener {
     this.#createsTemporary = createsTemporary(settings.get("search_path"));
   }
 
-  #mayReset(): void {
-    if (this.#startup.size > 0) this.#reset = true;
+  #mayReset(own: boolean): void {
+    if (this.#startup.size === 0) return;
+    this.#reset = true;
+    this.#resetOwn ||= own;
   }
 
   /** Nothing is owed any more; `server` stands as its ReadyForQuery said. */
@@ -192,6 +196,8 @@ export class Session implements SessionListener {
         this.#touched = true;
       else if (this.#tags > 0) this.#make(server, making);
     }
+    if (server.status === TransactionStatus.Idle && !this.keepsServer && !this.unsettled)
+      this.#reset = this.#resetOwn = false;
     this.flight.clear();
     this.#forget();
   }
@@ -230,7 +236,8 @@ export class Session implements SessionListener {
     if (tag === "LOAD") this.#binding.bind("load");
     if (tag === "SET" || tag === "RESET") this.#tags += 1;
     const toDefault = tag === "SET" && !this.#moves && this.flight.mayName(/\bDEFAULT\b/i);
-    if (tag === "RESET" || tag === "DISCARD ALL" || toDefault) this.#mayReset();
+    if (tag === "DISCARD ALL") this.#mayReset(true);
+    else if (tag === "RESET" || toDefault) this.#mayReset(this.flight.mayName(/\bALL\b|\w"?\."?\w/i));
   }
 
   failed(fields: ErrorFields): Buffer | null {
@@ -270,10 +277,12 @@ export class Session implements SessionListener {
   settle(row: readonly (string | null)[] | null): SettingsSet | null {
     const answer = decodeSessionAnswer(row, this.#binding.doubtful);
     if (answer === null) return null;
+    const made = this.#resetOwn ? answer.settings.withoutEmptied() : answer.settings;
+    this.#have(this.#startup.overlaid(made));
     this.#touched = false;
     this.#reset = false;
+    this.#resetOwn = false;
     this.#named.clear();
-    this.#have(this.#startup.overlaid(answer.settings));
     if (answer.pins !== null) this.#binding.settle(answer.pins);
     return answer.settings;
   }
