@@ -5,7 +5,7 @@ import type { PoolMode } from "../core/pool-mode.ts";
 import type { SessionListener } from "../pool/holder.ts";
 import { isPlainSetting } from "../pool/plain-settings.ts";
 import type { Server } from "../pool/server.ts";
-import { followsClient, type SettingsSet } from "../pool/settings.ts";
+import { followsClient, isCustom, type SettingsSet } from "../pool/settings.ts";
 import { FEATURE_NOT_SUPPORTED } from "../pool/sqlstates.ts";
 import type { StatementRegistry } from "../pool/statements.ts";
 import { Frontend, TransactionStatus } from "../protocol/constants.ts";
@@ -18,7 +18,7 @@ import { Flight } from "./flight.ts";
 import { Refusals } from "./refusals.ts";
 import { decodeSessionAnswer, sessionQuestion } from "./session-question.ts";
 import { StatementMapper } from "./statement-mapper.ts";
-import { isComplete, statementText, textVerdict } from "./statement-text.ts";
+import { isComplete, parsedName, statementText, textVerdict } from "./statement-text.ts";
 
 export interface SessionOptions {
   readonly poolMode: PoolMode;
@@ -49,6 +49,8 @@ export class Session implements SessionListener {
   /** What the startup packet asked for: RESET goes back to it. */
   readonly #startup: SettingsSet;
   #settings: SettingsSet;
+  /** They have what is created be temporary. */
+  #createsTemporary: boolean;
   /** Reported parameters as the client was last told. */
   #told: ReadonlyMap<string, string> = new Map();
   /** Whom it logged in as. */
@@ -59,6 +61,8 @@ export class Session implements SessionListener {
   readonly #named = new Set<string>();
   /** What the startup packet asked for may have been reset to what the server has by itself. */
   #reset = false;
+  /** So may its settings of the user's own: reset, they are empty for a server. */
+  #resetOwn = false;
   /** Texts that were run since nothing was owed, and of a lone one the settings that it makes once it has succeeded. */
   #runs = 0;
   #making: Effects | null = null;
@@ -71,6 +75,7 @@ export class Session implements SessionListener {
     const { count, effects, maxPreparedStatements, onSessionState, poolMode, statements } = options;
     this.#startup = startup;
     this.#settings = startup;
+    this.#createsTemporary = createsTemporary(startup.get("search_path"));
     this.#effects = effects;
     this.#replicates = options.replicates === true;
     this.#binding = new Binding(onSessionState, count);
@@ -155,15 +160,15 @@ export class Session implements SessionListener {
    */
   observe(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): Buffer | null {
     if (!this.#moves) return null;
-    const { name, text } = statementText(type, buffer, start, end);
+    const text = statementText(type, buffer, start, end);
     const effects = isComplete(length, start, end) ? this.#effects.of(text) : unknownEffects(text);
     const refused = effects === null ? null : this.#binding.refusable(effects);
-    if (refused !== null) return this.#refusals.inPlaceOf(refused, name);
+    if (refused !== null) return this.#refusals.inPlaceOf(refused, parsedName(type, buffer, start, end));
     if (type === Frontend.Query) this.#run(server, effects);
     else if (this.mapper !== null) this.mapper.parsing = effects;
     else {
       this.#run(server, effects);
-      if (effects !== null && name !== "") this.#lasting = unknownEffects(text);
+      if (effects !== null && parsedName(type, buffer, start, end) !== "") this.#lasting = unknownEffects(text);
     }
     return null;
   }
@@ -172,12 +177,12 @@ export class Session implements SessionListener {
   #run(server: Server, effects: Effects | null): void {
     this.#runs += 1;
     if (this.#making !== null) this.#doubtSettings();
-    const does = effects ?? this.#lasting ?? (createsTemporary(this.#settings.get("search_path")) ? creation : null);
+    const does = effects ?? this.#lasting ?? (this.#createsTemporary ? creation : null);
     if (does === null) return;
     this.#binding.runs(does);
     const { settings, customNames } = does;
     for (const name of customNames) this.#named.add(name);
-    if (settings?.some(({ value }) => value === null)) this.#mayReset();
+    for (const { name, value } of settings ?? []) if (value === null) this.#mayReset(isCustom(name));
     if (settings === null) return this.#doubtSettings();
     if (settings.every(({ name, value }) => value !== null && isReported(server, name))) return;
     const sure = settings.every(
@@ -193,8 +198,15 @@ export class Session implements SessionListener {
     this.#making = null;
   }
 
-  #mayReset(): void {
-    if (this.#startup.size > 0) this.#reset = true;
+  #have(settings: SettingsSet): void {
+    this.#settings = settings;
+    this.#createsTemporary = createsTemporary(settings.get("search_path"));
+  }
+
+  #mayReset(own: boolean): void {
+    if (this.#startup.size === 0) return;
+    this.#reset = true;
+    this.#resetOwn ||= own;
   }
 
   /** Nothing is owed any more; `server` stands as its ReadyForQuery said. */
@@ -206,6 +218,8 @@ export class Session implements SessionListener {
         this.#touched = true;
       else if (this.#tags > 0) this.#make(server, making);
     }
+    if (server.status === TransactionStatus.Idle && !this.keepsServer && !this.unsettled)
+      this.#reset = this.#resetOwn = false;
     this.flight.clear();
     this.#forget();
   }
@@ -230,10 +244,10 @@ export class Session implements SessionListener {
       const before = this.#startup.get(name);
       if (value === null) {
         server.settings = server.settings.without(name);
-        this.#settings = before === null ? this.#settings.without(name) : this.#settings.with(name, before);
+        this.#have(before === null ? this.#settings.without(name) : this.#settings.with(name, before));
       } else if (!isReported(server, name)) {
         server.settings = server.settings.with(name, value);
-        this.#settings = this.#settings.with(name, value);
+        this.#have(this.#settings.with(name, value));
       }
     }
   }
@@ -244,7 +258,8 @@ export class Session implements SessionListener {
     if (tag === "LOAD") this.#binding.bind("load");
     if (tag === "SET" || tag === "RESET") this.#tags += 1;
     const toDefault = tag === "SET" && !this.#moves && this.flight.mayName(/\bDEFAULT\b/i);
-    if (tag === "RESET" || tag === "DISCARD ALL" || toDefault) this.#mayReset();
+    if (tag === "DISCARD ALL") this.#mayReset(true);
+    else if (tag === "RESET" || toDefault) this.#mayReset(this.flight.mayName(/\bALL\b|\w"?\."?\w/i));
   }
 
   failed(fields: ErrorFields): Buffer | null {
@@ -257,7 +272,7 @@ export class Session implements SessionListener {
   parameterChanged(name: string, value: string): boolean {
     if (name === "session_authorization" && this.#moves) this.#binding.binds(name, value !== this.#authorization);
     if (!followsClient(name)) return name !== "in_hot_standby";
-    this.#settings = this.#settings.with(name, value);
+    this.#have(this.#settings.with(name, value));
     this.#tell(name, value);
     return true;
   }
@@ -286,12 +301,12 @@ export class Session implements SessionListener {
   settle(row: readonly (string | null)[] | null, base: SettingsSet): SettingsSet | null {
     const answer = decodeSessionAnswer(row, this.#binding.doubtful);
     if (answer === null) return null;
+    const made = this.#resetOwn ? answer.settings.withoutEmptied() : answer.settings;
+    this.#have(this.#startup.overlaid(made.beyond(base)));
     this.#touched = false;
-    const reset = this.#reset;
     this.#reset = false;
+    this.#resetOwn = false;
     this.#named.clear();
-    const made = reset ? answer.settings.withoutEmptied() : answer.settings;
-    this.#settings = this.#startup.overlaid(made.beyond(base));
     if (answer.pins !== null) this.#binding.settle(answer.pins);
     return answer.settings;
   }

@@ -11,19 +11,19 @@ export const textVerdict = (length: number): Verdict => (length <= STATEMENT_BYT
 /** Whether `buffer[start, end)` is all of a message of this length. */
 export const isComplete = (length: number, start: number, end: number): boolean => end - start === length + 1;
 
-/** Text of a Query or Parse, byte for byte (latin1), and the name that a Parse gives it; null for a Query. */
-export function statementText(
-  type: number,
-  buffer: Buffer,
-  start: number,
-  end: number,
-): { readonly name: string | null; readonly text: string } {
+/** Text of a Query or Parse, byte for byte (latin1). Throws MalformedBody. */
+export function statementText(type: number, buffer: Buffer, start: number, end: number): string {
   const body = start + HEADER_BYTES;
-  if (type === Frontend.Query) return { name: null, text: buffer.toString("latin1", body, end - 1) };
-  const nameEnd = stringEnd(buffer, body, end);
-  const textEnd = buffer.indexOf(0, nameEnd + 1);
-  const last = textEnd < 0 || textEnd > end ? end : textEnd;
-  return { name: buffer.toString("latin1", body, nameEnd), text: buffer.toString("latin1", nameEnd + 1, last) };
+  if (type === Frontend.Query) return buffer.toString("latin1", body, end - 1);
+  const from = stringEnd(buffer, body, end) + 1;
+  const at = buffer.indexOf(0, from);
+  return buffer.toString("latin1", from, at < 0 || at > end ? end : at);
+}
+
+/** The name that a Parse gives; null for a Query, which gives none. */
+export function parsedName(type: number, buffer: Buffer, start: number, end: number): string | null {
+  const body = start + HEADER_BYTES;
+  return type === Frontend.Query ? null : buffer.toString("latin1", body, stringEnd(buffer, body, end));
 }
 
 /** Position of the zero byte that ends the string at `from`. */

@@ -135,8 +135,8 @@ describe("RESET goes back to what the startup packet said", () => {
     pool["default_pool_size"] = 2;
     Object.assign(listeners[0] ?? {}, { pool_mode: "session" });
   });
-  const startup = { TimeZone: "Asia/Kolkata", application_name: "mine", options: "-c work_mem=7MB" };
-  const mine = ["Asia/Kolkata", "mine", "7MB"];
+  const startup = { TimeZone: "Asia/Kolkata", application_name: "mine", options: "-c work_mem=7MB -c own.kind=own" };
+  const mine = ["Asia/Kolkata", "mine", "7MB", "own"];
 
   test.each([
     ["in session mode", "auto", null],
@@ -149,15 +149,22 @@ describe("RESET goes back to what the startup packet said", () => {
       await one.value("SHOW TimeZone"),
       await one.value("SHOW application_name"),
       await one.value("SHOW work_mem"),
+      await one.value("SHOW own.kind"),
     ];
     for (const reset of [
-      ["RESET TimeZone", "RESET application_name", "RESET work_mem"],
-      ["SET TimeZone TO DEFAULT", "SET application_name TO DEFAULT", "SET work_mem TO DEFAULT"],
+      ["RESET TimeZone", "RESET application_name", "RESET work_mem", "RESET own.kind"],
+      [
+        "SET TimeZone TO DEFAULT",
+        "SET application_name TO DEFAULT",
+        "SET work_mem TO DEFAULT",
+        "SET own.kind TO DEFAULT",
+      ],
+      ["BEGIN; RESET TimeZone; RESET application_name; RESET work_mem; RESET own.kind; COMMIT"],
       ["RESET ALL"],
       ["DISCARD ALL"],
     ]) {
-      await one.simple("SET TimeZone = 'UTC'; SET application_name = 'x'; SET work_mem = '1MB'");
-      expect(await found()).toEqual(["UTC", "x", "1MB"]);
+      await one.simple("SET TimeZone = 'UTC'; SET application_name = 'x'; SET work_mem = '1MB'; SET own.kind = ''");
+      expect(await found()).toEqual(["UTC", "x", "1MB", ""]);
       for (const sql of reset) await one.simple(sql);
       expect([reset, ...(await found())]).toEqual([reset, ...mine]);
       expect([one.parameters.get("TimeZone"), one.parameters.get("application_name")]).toEqual(mine.slice(0, 2));
@@ -170,6 +177,25 @@ test("No setting that is taken at its word is a text, of which PostgreSQL could 
   const { rows } = await cluster.sql("node1", `SELECT name, vartype FROM pg_settings WHERE name IN (${list})`);
   expect(rows.length).toBeGreaterThan(50);
   expect(rows.filter(({ vartype }) => vartype === "string")).toEqual([]);
+});
+
+test("A setting of the user's own that is empty stays so while others are reset", async () => {
+  const pgsteer = await startPgsteer(cluster, {
+    name: "empty",
+    configure: ({ listeners }) => Object.assign(listeners[0] ?? {}, { pool_mode: "session" }),
+  });
+  try {
+    for (const listener of ["auto", "write"] as const) {
+      const one = await client(pgsteer.login(listener), { "own.kind": "startup" });
+      await one.simple("SET own.kind = ''");
+      await one.simple("BEGIN; RESET TimeZone; COMMIT");
+      expect(await one.value("SHOW own.kind")).toBe("");
+      await one.simple("BEGIN; RESET own.kind; COMMIT");
+      expect(await one.value("SHOW own.kind")).toBe("startup");
+    }
+  } finally {
+    await pgsteer.stop();
+  }
 });
 
 describe("what its settings are, a server", () => {
