@@ -1,46 +1,62 @@
-// The driver programs: one row each. A program keeps the contract of SCENARIOS.md.
+// The driver programs, as test/drivers/<language>/driver.json names them, and what has to be done before they can run.
 
+import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { nothingToInstall, npmToolchain, python, sourcesOf, stateOf, type Toolchain } from "./toolchains.ts";
+import { z } from "zod";
+import { projectRoot } from "../support/pgsteer.ts";
+import { runProgram } from "../support/programs.ts";
 
-/** A driver program: what it needs, and the command that runs it. */
+/** A driver program: how to install what it needs, and how to run it. */
 export interface Driver {
   /** As in the report and in --only. */
   readonly name: string;
-  readonly toolchain: Toolchain;
-  readonly command: readonly [string, ...string[]];
+  readonly language: string;
+  readonly install: readonly string[];
+  readonly run: readonly [string, ...string[]];
+  /** Folder with its sources; both commands are run there. */
   readonly cwd: string;
+  /** Folder for what is downloaded or built. */
+  readonly build: string;
 }
 
-const node = npmToolchain("node");
-const prisma = npmToolchain("prisma", [["node_modules/.bin/prisma", "generate"]]);
-
-const inNode = (name: string, ...args: string[]): Driver => ({
-  name,
-  toolchain: node,
-  command: [process.execPath, ...args],
-  cwd: stateOf("node"),
+const words = z.array(z.string()).min(1);
+const descriptorSchema = z.strictObject({
+  drivers: z.array(z.strictObject({ name: z.string(), install: z.array(z.string()), run: words })),
 });
 
-const inPython = (name: string, ...args: string[]): Driver => ({
-  name,
-  toolchain: python,
-  command: [join(stateOf("python"), "venv", "bin", "python"), "-B", ...args],
-  cwd: sourcesOf("python"),
-});
+const sources = join(projectRoot, "test", "drivers");
+const INSTALL_TIMEOUT_MS = 900_000;
 
-export const drivers: readonly Driver[] = [
-  { name: "psql", toolchain: nothingToInstall, command: ["bash", "program.sh"], cwd: sourcesOf("psql") },
-  inNode("node-postgres", "node-postgres.mjs"),
-  inNode("postgres.js", "postgres-js.mjs"),
-  inNode("drizzle-pg", "drizzle.mjs", "pg"),
-  inNode("drizzle-postgres.js", "drizzle.mjs", "postgres.js"),
-  { name: "prisma", toolchain: prisma, command: [process.execPath, "program.mjs"], cwd: stateOf("prisma") },
-  inPython("psycopg2", "with_psycopg2.py"),
-  inPython("psycopg3", "with_psycopg3.py", "sync"),
-  inPython("psycopg3-async", "with_psycopg3.py", "async"),
-  inPython("asyncpg", "with_asyncpg.py"),
-  inPython("sqlalchemy-psycopg3", "with_sqlalchemy.py", "psycopg"),
-  inPython("sqlalchemy-asyncpg", "with_sqlalchemy.py", "asyncpg"),
-  inPython("django", "with_django.py"),
-];
+function driversOf(language: string): Driver[] {
+  const cwd = join(sources, language);
+  const build = join(projectRoot, ".state", "drivers", language);
+  const expand = (word: string): string => word.replaceAll("$BUILD", build);
+  const { drivers } = descriptorSchema.parse(JSON.parse(readFileSync(join(cwd, "driver.json"), "utf8")));
+  return drivers.map(({ name, install, run }) => {
+    const [command = "", ...args] = run.map(expand);
+    return { name, language, install: install.map(expand), run: [command, ...args], cwd, build };
+  });
+}
+
+/** All driver programs, by language. */
+export function allDrivers(): Driver[] {
+  return readdirSync(sources)
+    .toSorted()
+    .filter((language) => existsSync(join(sources, language, "driver.json")))
+    .flatMap(driversOf);
+}
+
+/** Installs what a driver needs; rejects with the last lines of what the command said unless it ends with 0. */
+export async function prepare(driver: Driver): Promise<void> {
+  mkdirSync(driver.build, { recursive: true });
+  const [command, ...args] = driver.install;
+  if (command === undefined) return;
+  const { code, stdout, stderr } = await runProgram(command, args, {
+    cwd: driver.cwd,
+    env: { BUILD: driver.build },
+    timeoutMs: INSTALL_TIMEOUT_MS,
+  });
+  if (code === 0) return;
+  const said = `${stdout}\n${stderr}`.trim().split("\n").slice(-5).join("\n");
+  throw new Error(`${driver.install.join(" ")} ended with ${code ?? "a signal"}: ${said}`);
+}

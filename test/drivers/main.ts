@@ -6,10 +6,9 @@
 import { writeFileSync } from "node:fs";
 import { Command, InvalidArgumentError } from "commander";
 import { runProgram } from "../support/programs.ts";
-import { type Driver, drivers } from "./catalogue.ts";
+import { allDrivers, type Driver, prepare } from "./catalogue.ts";
 import { completed, type Mode, modes, type Outcome, outcomesOf, scenarios } from "./outcome.ts";
 import { type Surroundings, startSurroundings } from "./surroundings.ts";
-import type { Toolchain } from "./toolchains.ts";
 import { brokenBy, type DriverResult, failedDirectly, idleDifferences, inMarkdown, inWords } from "./verdict.ts";
 
 /** All scenarios at their bound of 20 s would be longer; a program that needs half of that is broken. */
@@ -36,15 +35,15 @@ function someOf(known: readonly string[]): (written: string) => string[] {
   };
 }
 
-/** Prepares each toolchain once; the reason for each that cannot be. */
-async function prepare(chosen: readonly Driver[]): Promise<Map<Toolchain, string>> {
-  const missing = new Map<Toolchain, string>();
-  for (const toolchain of new Set(chosen.map((driver) => driver.toolchain))) {
+/** Prepares each driver; the reason for each that cannot be, by name. */
+async function prepareAll(chosen: readonly Driver[]): Promise<Map<string, string>> {
+  const missing = new Map<string, string>();
+  for (const driver of chosen) {
     try {
-      await toolchain.prepare();
+      await prepare(driver);
     } catch (error) {
-      missing.set(toolchain, messageOf(error));
-      say(`${toolchain.name} cannot be prepared: ${messageOf(error)}`);
+      missing.set(driver.name, messageOf(error));
+      say(`${driver.name} cannot be run: ${messageOf(error)}`);
     }
   }
   return missing;
@@ -57,11 +56,12 @@ async function runOnce(
   surroundings: Surroundings,
 ): Promise<Outcome[]> {
   const schema = `drv_${driver.name}_${mode}`.replaceAll(/[^a-z0-9_]/g, "_");
-  const [command, ...args] = driver.command;
+  const [command, ...args] = driver.run;
   const { code, stdout, stderr } = await runProgram(command, args, {
     cwd: driver.cwd,
     env: {
       ...surroundings.environment(mode),
+      BUILD: driver.build,
       SCHEMA: schema,
       ...(asked.length < scenarios.length && { ONLY: asked.join() }),
     },
@@ -99,14 +99,14 @@ async function untilInterrupted(): Promise<never> {
 async function runAll(flags: Flags): Promise<boolean> {
   const chosen = drivers.filter(({ name }) => flags.only?.includes(name) ?? true);
   const asked = flags.scenarios ?? scenarios;
-  const missing = await prepare(chosen);
+  const missing = await prepareAll(chosen);
   const surroundings = await startSurroundings();
   say(surroundings.description);
   const interrupted = untilInterrupted();
   const results: DriverResult[] = [];
   try {
     for (const driver of chosen) {
-      const reason = missing.get(driver.toolchain);
+      const reason = missing.get(driver.name);
       const running = reason === undefined ? runDriver(driver, asked, surroundings) : null;
       const result =
         running === null ? { driver: driver.name, notRun: reason ?? "" } : await Promise.race([running, interrupted]);
@@ -127,6 +127,7 @@ async function runAll(flags: Flags): Promise<boolean> {
   return complete && unexplained.length === 0 && failedDirectly(results).length === 0 && idle.length === 0;
 }
 
+const drivers = allDrivers();
 const program = new Command("test:drivers")
   .description("drivers and ORMs directly, in session mode and in transaction mode")
   .option(

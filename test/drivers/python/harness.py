@@ -97,22 +97,20 @@ def run_scenario(work):
     os.close(writing)
     heard = b""
     deadline = time.monotonic() + SCENARIO_SECONDS
-    while (left := deadline - time.monotonic()) > 0:
-        if not select.select([reading], [], [], left)[0]:
-            break
+    late = True
+    while select.select([reading], [], [], max(0, deadline - time.monotonic()))[0]:
         piece = os.read(reading, 65536)
         if piece == b"":
+            late = False
             break
         heard += piece
-    else:
-        left = 0
     os.close(reading)
     if heard == b"":
         os.kill(child, signal.SIGKILL)
     _, how = os.waitpid(child, 0)
     if heard != b"":
         return json.loads(heard)
-    return {"status": "failed", "detail": "timed out" if left <= 0 else f"its process ended with {how}"}
+    return {"status": "failed", "detail": "timed out" if late else f"its process ended with {how}"}
 
 
 def main(driver, scenarios, skips):
