@@ -25,7 +25,7 @@ export async function startSurroundings(): Promise<Surroundings> {
   const directory = temporaryServerDirectory("drivers");
   const files = join(directory, "tls");
   mkdirSync(files);
-  await makeCertificates(files);
+  await makeCertificates(files, "IP:127.0.0.1,DNS:localhost");
   const path = (name: string): string => join(files, name);
   // PostgreSQL wants its key for itself.
   const { uid, gid } = statSync(directory);
