@@ -42,10 +42,12 @@ export function check(condition, what) {
   if (!condition) throw new Error(what);
 }
 
-/** The driver's error: what it says, or what was wrapped by an ORM. */
+/** What the server said, also where an ORM has wrapped it. Codes of Prisma's own look alike: P1000 and on. */
 export function sqlstateOf(error) {
-  for (let each = error; each !== null && typeof each === "object"; each = each.cause)
-    if (typeof each.code === "string" && /^[0-9A-Z]{5}$/.test(each.code)) return each.code;
+  for (let each = error; each !== null && typeof each === "object"; each = each.cause) {
+    const code = each.meta?.driverAdapterError?.cause?.originalCode ?? each.originalCode ?? each.code;
+    if (typeof code === "string" && /^(?!P[1-9])[0-9A-Z]{5}$/.test(code)) return code;
+  }
   return null;
 }
 
