@@ -140,7 +140,12 @@ const program = new Command("test:drivers")
   .option("--keep", "leave the servers running until Ctrl-C")
   .option("--allow-missing", "a driver that cannot be installed is no failure")
   .action(async (flags: Flags) => {
-    process.exitCode = (await runAll(flags)) ? 0 : 1;
+    try {
+      process.exitCode = (await runAll(flags)) ? 0 : 1;
+    } catch (error) {
+      say(messageOf(error));
+      process.exitCode = 1;
+    }
   });
 await program.parseAsync();
 // What was interrupted may still wait for a program.

@@ -45,6 +45,7 @@ open() {
   mkfifo "$folder/$name.in" "$folder/$name.out"
   psql -X -A -t -q -v VERBOSITY=verbose -v SHOW_CONTEXT=never "$@" <"$folder/$name.in" >"$folder/$name.out" 2>&1 &
   printf -v "pid_$name" %s $!
+  disown # or the shell tells of its end
   local in out
   exec {in}>"$folder/$name.in" {out}<"$folder/$name.out"
   printf -v "in_$name" %s "$in"
