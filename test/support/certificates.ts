@@ -1,4 +1,4 @@
-// Certificates for tests, made with openssl: an authority, a server's certificate for 127.0.0.1 alone, and a client's.
+// Certificates for tests, made with openssl: an authority, a server's certificate for 127.0.0.1 alone by default, and a client's.
 
 import { execFile } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -15,9 +15,13 @@ interface Pems {
 }
 
 /**
- * Makes `ca`, `server` (for 127.0.0.1) and `client` in `directory`, each as `.crt` and `.key`. Returns what either side needs.
+ * Makes `ca`, `server` (for `names`, as openssl writes them) and `client` in `directory`, each as `.crt` and `.key`. Returns
+ * what either side needs.
  */
-export async function makeCertificates(directory: string): Promise<{ readonly client: Pems; readonly server: Pems }> {
+export async function makeCertificates(
+  directory: string,
+  names = "IP:127.0.0.1",
+): Promise<{ readonly client: Pems; readonly server: Pems }> {
   const path = (name: string): string => join(directory, name);
   const openssl = (...words: readonly string[]) => run("openssl", words);
   const newKey = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
@@ -27,7 +31,7 @@ export async function makeCertificates(directory: string): Promise<{ readonly cl
     ["server", "serverAuth,clientAuth"],
     ["client", "clientAuth"],
   ] as const) {
-    writeFileSync(path(`${name}.ext`), `subjectAltName=IP:127.0.0.1\nextendedKeyUsage=${usage}\n`);
+    writeFileSync(path(`${name}.ext`), `subjectAltName=${names}\nextendedKeyUsage=${usage}\n`);
     const request = ["-keyout", path(`${name}.key`), "-out", path(`${name}.csr`), "-subj", `/CN=${name}`];
     await openssl("req", ...newKey, ...request);
     const signer = ["-CA", path("ca.crt"), "-CAkey", path("ca.key"), "-CAcreateserial", "-days", "2"];

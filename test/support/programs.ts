@@ -5,6 +5,7 @@ import { once } from "node:events";
 import type { Login } from "./sql.ts";
 
 interface ProgramOptions {
+  readonly cwd?: string;
   readonly env?: Readonly<Record<string, string>>;
   /** What it reads from its standard input; nothing by default. */
   readonly input?: string;
@@ -27,7 +28,11 @@ export async function runProgram(
   args: readonly string[],
   options: ProgramOptions = {},
 ): Promise<ProgramResult> {
-  const child = spawn(command, args, { env: { ...process.env, ...options.env }, stdio: ["pipe", "pipe", "pipe"] });
+  const child = spawn(command, args, {
+    env: { ...process.env, ...options.env },
+    stdio: ["pipe", "pipe", "pipe"],
+    ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
+  });
   const closed = once(child, "close");
   const timer = setTimeout(() => child.kill("SIGKILL"), options.timeoutMs ?? 60_000);
   const stdout: Buffer[] = [];

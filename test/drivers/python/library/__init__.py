@@ -1,0 +1,1 @@
+"""An app of Django: relations are resolved within apps only."""
