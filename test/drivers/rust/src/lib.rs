@@ -2,6 +2,7 @@
 //! What the drivers share is written once, over the traits of this file.
 
 pub mod shared;
+mod state;
 
 use std::env;
 use std::future::Future;

@@ -1,5 +1,6 @@
-//! Scenarios that all drivers share.
+//! Scenarios that all drivers share: statements, transactions, errors, connections.
 
+use crate::state;
 use crate::{Driver, Result, Run, Session, Target, code, equal, failed, skip};
 
 /// Runs the scenario of that name.
@@ -12,13 +13,13 @@ pub async fn scenario<D: Driver>(name: &str, run: &Run<'_, D>) -> Result {
         "cursor" => cursor(run).await,
         "errors" => errors(run).await,
         "error_in_transaction" => error_in_transaction(run).await,
-        "set_show" => set_show(run).await,
-        "set_local" => set_local(run).await,
-        "startup_options" => startup_options(run).await,
-        "temp_tables" => temp_tables(run).await,
-        "advisory_locks" => advisory_locks(run).await,
-        "with_hold_cursor" => with_hold_cursor(run).await,
-        "sql_prepare" => sql_prepare(run).await,
+        "set_show" => state::set_show(run).await,
+        "set_local" => state::set_local(run).await,
+        "startup_options" => state::startup_options(run).await,
+        "temp_tables" => state::temp_tables(run).await,
+        "advisory_locks" => state::advisory_locks(run).await,
+        "with_hold_cursor" => state::with_hold_cursor(run).await,
+        "sql_prepare" => state::sql_prepare(run).await,
         "isolation_levels" => isolation_levels(run).await,
         "read_only_session" => read_only_session(run).await,
         "two_phase" => two_phase(run).await,
@@ -39,7 +40,7 @@ pub async fn scenario<D: Driver>(name: &str, run: &Run<'_, D>) -> Result {
 }
 
 /// In every second turn `other` holds, in a transaction, the server that was used last: what follows comes to another one.
-async fn hold(other: &mut impl Session, turn: i32) -> Result {
+pub async fn hold(other: &mut impl Session, turn: i32) -> Result {
     if turn % 2 == 0 {
         other.exec("BEGIN").await?;
         equal("the other", other.one("SELECT 1").await?, "1")?;
@@ -47,7 +48,7 @@ async fn hold(other: &mut impl Session, turn: i32) -> Result {
     Ok(())
 }
 
-async fn let_go(other: &mut impl Session, turn: i32) -> Result {
+pub async fn let_go(other: &mut impl Session, turn: i32) -> Result {
     if turn % 2 == 0 { other.exec("COMMIT").await } else { Ok(()) }
 }
 
@@ -152,152 +153,6 @@ async fn error_in_transaction<D: Driver>(run: &Run<'_, D>) -> Result {
         s.exec(end).await?;
     }
     equal("rows", s.one(&format!("SELECT count(*) FROM {table}")).await?, "0")
-}
-
-async fn set_show<D: Driver>(run: &Run<'_, D>) -> Result {
-    let path = format!("{}, public", run.schema);
-    let values = [
-        [("search_path", path.as_str()), ("timezone", "'Europe/Vienna'"), ("work_mem", "'5MB'")],
-        [("search_path", "public"), ("timezone", "'Asia/Tokyo'"), ("work_mem", "'7MB'")],
-    ];
-    let mut sessions = [run.connect().await?, run.connect().await?];
-    for (session, values) in sessions.iter_mut().zip(values) {
-        for (name, value) in values {
-            session.exec(&format!("SET {name} = {value}")).await?;
-        }
-    }
-    for turn in 0..20 {
-        let i = turn % 2;
-        let holds = turn % 4 < 2;
-        if holds {
-            sessions[1 - i].exec("BEGIN").await?;
-            check(&mut sessions[1 - i], &values[1 - i]).await?;
-        }
-        check(&mut sessions[i], &values[i]).await?;
-        if holds {
-            sessions[1 - i].exec("COMMIT").await?;
-        }
-    }
-    Ok(())
-}
-
-async fn check(session: &mut impl Session, values: &[(&str, &str)]) -> Result {
-    for (name, value) in values {
-        equal(name, session.one(&format!("SHOW {name}")).await?, value.trim_matches('\''))?;
-    }
-    Ok(())
-}
-
-async fn set_local<D: Driver>(run: &Run<'_, D>) -> Result {
-    let (mut s, mut other) = (run.connect().await?, run.connect().await?);
-    let before = s.one("SHOW work_mem").await?;
-    s.exec("BEGIN").await?;
-    s.exec("SET LOCAL work_mem = '9MB'").await?;
-    equal("in the transaction", s.one("SHOW work_mem").await?, "9MB")?;
-    s.exec("COMMIT").await?;
-    for turn in 0..4 {
-        hold(&mut other, turn).await?;
-        equal("in the next", s.one("SHOW work_mem").await?, before.as_str())?;
-        let_go(&mut other, turn).await?;
-    }
-    equal("the other's", other.one("SHOW work_mem").await?, before.as_str())
-}
-
-async fn startup_options<D: Driver>(run: &Run<'_, D>) -> Result {
-    let wanted = [
-        ("application_name", "drivers' own"),
-        ("search_path", run.schema),
-        ("statement_timeout", "1234ms"),
-        ("timezone", run.driver.timezone()),
-    ];
-    let options = wanted[1..].iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    let target = Target { application_name: Some(wanted[0].1.into()), options, ..run.target.clone() };
-    let (mut s, mut other) = (run.driver.connect(&target).await?, run.connect().await?);
-    for turn in 0..4 {
-        hold(&mut other, turn).await?;
-        s.exec("BEGIN").await?;
-        check(&mut s, &wanted).await?;
-        s.exec("COMMIT").await?;
-        let_go(&mut other, turn).await?;
-    }
-    let others =
-        [("application_name", "'other'"), ("search_path", "'other'"), ("statement_timeout", "'5s'"), ("timezone", "'Europe/Vienna'")];
-    for (name, value) in others {
-        s.exec(&format!("SET {name} = {value}")).await?;
-    }
-    hold(&mut other, 0).await?;
-    check(&mut s, &others).await?;
-    let_go(&mut other, 0).await?;
-    for (name, _) in wanted {
-        s.exec(&format!("RESET {name}")).await?;
-    }
-    for turn in 0..4 {
-        hold(&mut other, turn).await?;
-        check(&mut s, &wanted).await?;
-        let_go(&mut other, turn).await?;
-    }
-    s.exec("SET statement_timeout = '100ms'").await?;
-    code("statement_timeout", s.rows("SELECT pg_sleep(10)").await, "57014")?;
-    let foreign = other.one("SHOW search_path").await? == run.schema;
-    if foreign { Err(failed("another connection has these settings too")) } else { Ok(()) }
-}
-
-async fn temp_tables<D: Driver>(run: &Run<'_, D>) -> Result {
-    let mut sessions = [run.connect().await?, run.connect().await?];
-    for (i, s) in sessions.iter_mut().enumerate() {
-        s.exec(&format!("CREATE TEMPORARY TABLE mine (id int); INSERT INTO mine VALUES ({i})")).await?;
-    }
-    for _ in 0..3 {
-        for (i, s) in sessions.iter_mut().enumerate() {
-            equal("row", s.one("SELECT id FROM mine").await?, format!("{i}"))?;
-        }
-    }
-    sessions[0].exec("DROP TABLE mine").await?;
-    equal("the other's", sessions[1].one("SELECT id FROM mine").await?, "1")
-}
-
-async fn advisory_locks<D: Driver>(run: &Run<'_, D>) -> Result {
-    let (mut a, mut b) = (run.connect().await?, run.connect().await?);
-    let key = a.one(&format!("SELECT hashtext('{}')", run.schema)).await?;
-    a.exec(&format!("SELECT pg_advisory_lock({key})")).await?;
-    let attempt = format!("SELECT pg_try_advisory_lock({key})::text");
-    for _ in 0..4 {
-        equal("the other tries", b.one(&attempt).await?, "false")?;
-        equal("its own transaction", a.one("SELECT 1").await?, "1")?;
-    }
-    let unlock = format!("SELECT pg_advisory_unlock({key})::text");
-    equal("unlocked", a.one(&unlock).await?, "true")?;
-    equal("the other tries again", b.one(&attempt).await?, "true")?;
-    equal("and unlocks", b.one(&unlock).await?, "true")
-}
-
-async fn with_hold_cursor<D: Driver>(run: &Run<'_, D>) -> Result {
-    let (mut s, mut other) = (run.connect().await?, run.connect().await?);
-    s.exec("BEGIN").await?;
-    s.exec("DECLARE held CURSOR WITH HOLD FOR SELECT generate_series(1, 100)").await?;
-    s.exec("COMMIT").await?;
-    for turn in 0..4 {
-        hold(&mut other, turn).await?;
-        let rows = s.rows("FETCH 10 FROM held").await?;
-        equal("rows", rows.len(), 10_usize)?;
-        equal("first", &rows[0][0], &format!("{}", turn * 10 + 1))?;
-        let_go(&mut other, turn).await?;
-    }
-    s.exec("CLOSE held").await?;
-    code("closed", s.rows("FETCH 1 FROM held").await, "34000").map(|_| ())
-}
-
-async fn sql_prepare<D: Driver>(run: &Run<'_, D>) -> Result {
-    let (mut s, mut other) = (run.connect().await?, run.connect().await?);
-    s.exec("PREPARE by_sql(int) AS SELECT $1 + 1").await?;
-    for turn in 0..6 {
-        hold(&mut other, turn).await?;
-        equal("executed", s.one(&format!("EXECUTE by_sql({turn})")).await?, format!("{}", turn + 1))?;
-        let_go(&mut other, turn).await?;
-    }
-    code("the other's", other.rows("EXECUTE by_sql(1)").await, "26000")?;
-    s.exec("DEALLOCATE by_sql").await?;
-    code("deallocated", s.rows("EXECUTE by_sql(1)").await, "26000").map(|_| ())
 }
 
 async fn isolation_levels<D: Driver>(run: &Run<'_, D>) -> Result {
