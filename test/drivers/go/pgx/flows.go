@@ -189,16 +189,16 @@ func pool(r *scenario.Run) {
 	config.MaxConns = 3
 	pool := scenario.Value(pgxpool.NewWithConfig(r.Ctx, config))
 	r.Defer(pool.Close)
-	var pid uint32
+	var dirty *pgx.Conn
 	scenario.Must(pool.AcquireFunc(r.Ctx, func(conn *pgxpool.Conn) error {
-		pid = conn.Conn().PgConn().PID()
+		dirty = conn.Conn()
 		_, err := conn.Exec(r.Ctx, "BEGIN")
 		return err
 	}))
 	for range 30 {
 		scenario.Must(pool.AcquireFunc(r.Ctx, func(conn *pgxpool.Conn) error {
 			scenario.Equal("status", string(conn.Conn().PgConn().TxStatus()), "I")
-			if conn.Conn().PgConn().PID() == pid {
+			if conn.Conn() == dirty {
 				scenario.Fail("a connection with an open transaction was lent again")
 			}
 			_, err := conn.Exec(r.Ctx, "SET work_mem = '5MB'")
