@@ -109,8 +109,9 @@ func preparedAfterDdl(r *Run) {
 	Must(s.Exec("CREATE TABLE " + table + " (a int)"))
 	Must(s.Exec("INSERT INTO " + table + " VALUES (1)"))
 	statement := Value(s.Prepare("star", "SELECT * FROM "+table))
-	AtServers(other, 4, func(int) { Equal("before", Value(statement.Rows()), [][]string{{"1"}}) })
+	Equal("before", Value(statement.Rows()), [][]string{{"1"}})
 	Must(other.Exec("ALTER TABLE " + table + " ADD COLUMN b int DEFAULT 2"))
+	// At first elsewhere, where a router may have to prepare it anew: that must not change what the driver expects of it.
 	AtServers(other, 6, func(turn int) {
 		rows, err := statement.Rows()
 		if err != nil {

@@ -79,11 +79,8 @@ async fn prepared_after_ddl<D: Driver>(run: &Run<'_, D>) -> Result {
     let table = run.name("after_ddl");
     s.exec(&format!("CREATE TABLE {table} (a int); INSERT INTO {table} VALUES (1)")).await?;
     let star = format!("SELECT * FROM {table}");
-    for turn in 0..4 {
-        hold(&mut other, turn).await?;
-        equal("before", s.named(&star, &[]).await?, vec![1])?;
-        let_go(&mut other, turn).await?;
-    }
+    equal("before", s.named(&star, &[]).await?, vec![1])?;
+    // At first elsewhere, where a router may have to prepare it anew: that must not change what the driver expects of it.
     other.exec(&format!("ALTER TABLE {table} ADD COLUMN b int DEFAULT 2")).await?;
     for turn in 0..6 {
         hold(&mut other, turn).await?;
