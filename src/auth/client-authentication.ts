@@ -12,6 +12,7 @@ import {
   SCRAM_ITERATIONS_MAX,
   SCRAM_ITERATIONS_MIN,
   SCRAM_SHA_256,
+  SCRAM_SHA_256_PLUS,
   ScramDerivations,
 } from "./scram.ts";
 import { ScramServer, type ScramServerStep, type ScramVerifier } from "./scram-server.ts";
@@ -30,6 +31,8 @@ export interface ClientAuthenticationOptions {
   readonly random: (length: number) => Buffer;
   /** Whether the client's connection is encrypted. */
   readonly tls: boolean;
+  /** What a SCRAM exchange can be bound to; without it that is not offered. */
+  readonly channelBinding?: Buffer | null;
   /** Secret of the process, 32 random bytes: gives each user name a salt that stays the same, known or not. */
   readonly mockKey: Buffer;
   /** Lets method `password` run without TLS. */
@@ -133,7 +136,13 @@ export class ClientAuthentication {
 
   #offerSasl(): AuthStep {
     this.#state = { kind: "sasl" };
-    return { kind: "send", code: 10, payload: Buffer.from(`${SCRAM_SHA_256}\0\0`, "latin1") };
+    return { kind: "send", code: 10, payload: Buffer.from(`${this.#mechanisms.join("\0")}\0\0`, "latin1") };
+  }
+
+  /** The better one first: clients take the first that they know. */
+  get #mechanisms(): readonly string[] {
+    const binds = (this.#options.channelBinding ?? null) !== null;
+    return binds ? [SCRAM_SHA_256_PLUS, SCRAM_SHA_256] : [SCRAM_SHA_256];
   }
 
   #checkClearText(body: Buffer): AuthStep {
@@ -178,12 +187,15 @@ export class ClientAuthentication {
   #chooseMechanism(body: Buffer): AuthStep {
     const end = body.indexOf(0);
     if (end === -1 || body.length < end + 5) return this.#fail(violation("invalid SASL initial response"));
-    if (body.toString("latin1", 0, end) !== SCRAM_SHA_256) {
+    const mechanism = body.toString("latin1", 0, end);
+    if (!this.#mechanisms.includes(mechanism)) {
       return this.#fail(violation("client selected an invalid SASL authentication mechanism"));
     }
     const length = body.readInt32BE(end + 1);
     const response = body.subarray(end + 5);
-    const scram = new ScramServer(this.#verifier(), this.#options.random);
+    const data = this.#options.channelBinding ?? null;
+    const binding = data === null ? null : { data, chosen: mechanism === SCRAM_SHA_256_PLUS };
+    const scram = new ScramServer(this.#verifier(), this.#options.random, binding);
     if (length === -1 && response.length === 0) {
       this.#state = { kind: "scram-first", scram };
       return { kind: "send", code: 11, payload: NOTHING };

@@ -1,9 +1,10 @@
 // The server's side of SCRAM-SHA-256, which pgsteer plays towards clients. Checks, and the words of what is refused,
-// follow PostgreSQL's backend/libpq/auth-scram.c. Without SCRAM-SHA-256-PLUS the flag `y` (the client could bind, and
-// believes that we cannot) is right, and `p` (the client binds) is not.
+// follow PostgreSQL's backend/libpq/auth-scram.c. With SCRAM-SHA-256-PLUS the flag has to be `p` (the client binds), without it
+// `n` (it cannot), or `y` (it could, and believes that we cannot), which is wrong where we offered it.
 
 import { timingSafeEqual } from "node:crypto";
 import { ProxyError } from "../core/errors.ts";
+import { END_POINT } from "./channel-binding.ts";
 import { authMessage, hmacSha256, isNonce, KEY_BYTES, NONCE_BYTES, scramText, sha256, xorKeys } from "./scram.ts";
 import { decodeBase64 } from "./secret.ts";
 
@@ -14,6 +15,12 @@ export interface ScramVerifier {
   readonly storedKey: Buffer;
   readonly serverKey: Buffer;
   readonly doomed: boolean;
+}
+
+/** Channel binding that was offered: its data, and whether the client chose the mechanism with it. */
+export interface ScramBinding {
+  readonly data: Buffer;
+  readonly chosen: boolean;
 }
 
 export type ScramServerStep =
@@ -38,7 +45,7 @@ type State =
 interface ClientFirst {
   readonly firstBare: string;
   readonly nonce: string;
-  /** What `c=` has to say in the final message: the base64 of the header. */
+  /** What `c=` has to say in the final message: the base64 of the header, and of the binding's data. */
   readonly bindingAttribute: string;
 }
 
@@ -46,20 +53,47 @@ function malformed(detail: string): ProxyError {
   return new ProxyError("protocol_violation", "malformed SCRAM message", { detail });
 }
 
-function parseClientFirst(text: string): ClientFirst | ProxyError {
-  const flag = text.charAt(0);
-  if (flag === "p") {
-    return malformed(
-      "The client selected SCRAM-SHA-256 without channel binding, but the SCRAM message includes channel binding data.",
-    );
+/** The flag of channel binding, as far as the comma behind it; or what is wrong with it. */
+function parseFlag(text: string, binding: ScramBinding | null): string | ProxyError {
+  const chosen = binding?.chosen === true;
+  switch (text.charAt(0)) {
+    case "p": {
+      if (!chosen) return malformed(`${selected("without")} includes channel binding data.`);
+      const type = /^p=([^,]*),/.exec(text)?.[1] ?? "";
+      if (type === END_POINT) return `p=${type}`;
+      return new ProxyError("protocol_violation", `unsupported SCRAM channel-binding type "${type}"`);
+    }
+    case "y":
+    case "n": {
+      const flag = text.charAt(0);
+      if (chosen) return malformed(`${selected("with")} does not include channel binding data.`);
+      if (flag === "y" && binding !== null) return downgraded();
+      return text.charAt(1) === "," ? flag : malformed("Comma expected behind the channel-binding flag.");
+    }
+    default:
+      return malformed("Unexpected channel-binding flag.");
   }
-  if (flag !== "n" && flag !== "y") return malformed("Unexpected channel-binding flag.");
-  if (text.charAt(1) !== ",") return malformed("Comma expected behind the channel-binding flag.");
-  if (text.charAt(2) === "a") {
+}
+
+const selected = (how: "with" | "without"): string =>
+  `The client selected SCRAM-SHA-256 ${how} channel binding, but the SCRAM message`;
+
+function downgraded(): ProxyError {
+  return new ProxyError("invalid_authorization", "SCRAM channel binding negotiation error", {
+    detail:
+      "The client supports SCRAM channel binding but thinks the server does not. However, this server does support channel binding.",
+  });
+}
+
+function parseClientFirst(text: string, binding: ScramBinding | null): ClientFirst | ProxyError {
+  const flag = parseFlag(text, binding);
+  if (flag instanceof ProxyError) return flag;
+  const rest = text.slice(flag.length + 1);
+  if (rest.startsWith("a")) {
     return new ProxyError("unsupported_protocol", "client uses authorization identity, but it is not supported");
   }
-  if (text.charAt(2) !== ",") return malformed("Unexpected attribute in client-first-message.");
-  const firstBare = text.slice(3);
+  if (!rest.startsWith(",")) return malformed("Unexpected attribute in client-first-message.");
+  const firstBare = rest.slice(1);
   if (firstBare.startsWith("m=")) {
     return new ProxyError("unsupported_protocol", "client requires an unsupported SCRAM extension");
   }
@@ -69,7 +103,8 @@ function parseClientFirst(text: string): ClientFirst | ProxyError {
   if (!isNonce(nonce)) {
     return new ProxyError("protocol_violation", "non-printable characters in SCRAM nonce");
   }
-  return { firstBare, nonce, bindingAttribute: Buffer.from(`${flag},,`).toString("base64") };
+  const data = binding?.chosen === true ? binding.data : Buffer.alloc(0);
+  return { firstBare, nonce, bindingAttribute: Buffer.concat([Buffer.from(`${flag},,`), data]).toString("base64") };
 }
 
 function parseClientFinal(
@@ -87,18 +122,21 @@ function parseClientFinal(
 export class ScramServer {
   readonly #verifier: ScramVerifier;
   readonly #random: (length: number) => Buffer;
+  readonly #binding: ScramBinding | null;
   #state: State = { kind: "start" };
 
-  constructor(verifier: ScramVerifier, random: (length: number) => Buffer) {
+  /** `binding`: null where none was offered. */
+  constructor(verifier: ScramVerifier, random: (length: number) => Buffer, binding: ScramBinding | null = null) {
     this.#verifier = verifier;
     this.#random = random;
+    this.#binding = binding;
   }
 
   clientFirst(payload: Buffer): ScramServerStep {
     if (this.#state.kind !== "start") return this.#fail(malformed("The message came out of order."));
     const text = scramText(payload);
     if (text === null) return this.#fail(malformed("The message contains a zero byte."));
-    const first = parseClientFirst(text);
+    const first = parseClientFirst(text, this.#binding);
     if (first instanceof ProxyError) return this.#fail(first);
     const nonce = first.nonce + this.#random(NONCE_BYTES).toString("base64");
     const { salt, iterations } = this.#verifier;
@@ -115,6 +153,9 @@ export class ScramServer {
     const final = text === null ? null : parseClientFinal(text);
     if (final === null) return this.#fail(malformed("Malformed client-final-message."));
     if (final.binding !== state.bindingAttribute) {
+      if (this.#binding?.chosen === true) {
+        return this.#fail(new ProxyError("invalid_authorization", "SCRAM channel binding check failed"));
+      }
       const message = "unexpected SCRAM channel-binding attribute in client-final-message";
       return this.#fail(new ProxyError("protocol_violation", message));
     }

@@ -1,13 +1,14 @@
 // SCRAM-SHA-256 (RFC 5802, RFC 7677), as PostgreSQL speaks it
 // (https://www.postgresql.org/docs/current/sasl-authentication.html): the keys and the messages that both roles share.
-// The roles are in scram-client.ts and scram-server.ts. Channel binding (SCRAM-SHA-256-PLUS) would add a second
-// mechanism and the binding data to the `c=` attribute.
+// The roles are in scram-client.ts and scram-server.ts.
 
 import { createHash, createHmac, pbkdf2Sync } from "node:crypto";
 import { preparePassword } from "./password.ts";
 
-/** The one mechanism that is offered and taken. */
+/** The mechanism without channel binding. */
 export const SCRAM_SHA_256 = "SCRAM-SHA-256";
+/** The one with it: its `c=` attribute ends with the binding's data. */
+export const SCRAM_SHA_256_PLUS = "SCRAM-SHA-256-PLUS";
 /**
  * RFC 7677's minimum, PostgreSQL's default, and what verifiers made here have. A server that asks for less invites
  * guessing.

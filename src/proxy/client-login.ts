@@ -3,6 +3,7 @@
 
 import type { Socket } from "node:net";
 import { type SecureContext, TLSSocket } from "node:tls";
+import { endPointBinding } from "../auth/channel-binding.ts";
 import { type AuthStep, ClientAuthentication } from "../auth/client-authentication.ts";
 import type { ScramDerivations } from "../auth/scram.ts";
 import type { Secret } from "../auth/secret.ts";
@@ -202,6 +203,7 @@ export class ClientLogin implements TransportSink {
       secret: secretOf(user),
       random,
       tls: this.#tls,
+      channelBinding: channelBinding(this.#transport.socket),
       mockKey,
       allowClearText: allowClearText || this.#peer.local,
       derivations,
@@ -240,6 +242,12 @@ export class ClientLogin implements TransportSink {
       }
     }
   }
+}
+
+/** What ties a login to our certificate, as the client sees it. */
+function channelBinding(socket: Socket): Buffer | null {
+  const certificate = socket instanceof TLSSocket ? socket.getX509Certificate() : undefined;
+  return certificate === undefined ? null : endPointBinding(certificate.raw);
 }
 
 function inClear(request: string): ProxyError {

@@ -119,6 +119,12 @@ describe("a client", () => {
     );
   });
 
+  test("can bind its SCRAM exchange to the connection", async () => {
+    const binding = { PGSSLMODE: "require", PGCHANNELBINDING: "require" };
+    expect(await fares("require", binding)).toBe("TLS");
+    expect(await fares("disable", { ...binding, PGSSLMODE: "prefer" })).toMatch(/channel binding required/);
+  });
+
   test("gets every byte of 20 MB, and can send as many", async () => {
     const login = router("require").login("write");
     const env = { PGSSLMODE: "require" };
