@@ -104,11 +104,11 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     this.#leaveIfDone();
   }
 
-  /** A client that sends nothing more gets what it is owed, then the connection ends. */
+  /** A client that sends nothing more gets what it is owed, then the connection ends. Half a message will never be whole. */
   #leaveIfDone(): void {
-    const state = this.#state;
-    if (this.#reader.intake.holding || this.#waits) return;
-    if (state.kind === "active" && !state.server.exchange.stalled) return;
+    const { intake } = this.#reader;
+    if (intake.holding || this.#waits) return;
+    if (intake.atBoundary && this.server !== null && !this.server.exchange.stalled) return;
     this.#leave("client closed the connection");
   }
 
@@ -205,6 +205,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     if (!flowing) state.server.pauseReplies();
     // Requests were held back because too many were unanswered.
     if (this.#reader.intake.holding && !state.server.exchange.full) this.#advance();
+    else if (this.#ended) this.#leaveIfDone();
   }
 
   serverDrained(): void {
@@ -329,12 +330,10 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     this.#context.traffic.countError(answer.error.code);
     this.#reader.intake.dropRest();
     const writer = new MessageWriter();
-    const owed = answerOwed(server.exchange, answer.error, inTransaction, writer);
+    const { told, openBatch } = answerOwed(server.exchange, answer.error, inTransaction, writer);
     this.#transport.say(writer.finish());
-    if (!inTransaction && !owed.openBatch) return this.#advance();
-    this.#standIn(
-      new FailedTransaction(owed.told ? null : answer.error, owed.openBatch, inTransaction, this.session.mapper),
-    );
+    if (!inTransaction && !openBatch) return this.#advance();
+    this.#standIn(new FailedTransaction(told ? null : answer.error, openBatch, inTransaction, this.session.mapper));
   }
 
   /** idle or waiting → failed. */

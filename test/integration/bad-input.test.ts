@@ -269,6 +269,23 @@ describe("a client that is logged in", () => {
     expect(outline(await client.untilEnd())).toEqual(["T", "D 7", "C SELECT 1", "Z I", "EOF"]);
   });
 
+  test("and shuts down its sending side in the middle of a message is gone, and its server free", async () => {
+    for (const text of ["SELECT 7", `SELECT 7 -- ${"x".repeat(5000)}`]) {
+      const client = await RawClient.login(pgsteer.login("write"));
+      client.send(frontend.query(text).subarray(0, -3));
+      client.socket.end();
+      expect(outline(await client.untilEnd(8000))).toEqual(["EOF"]);
+    }
+  });
+
+  test("and shuts down its sending side in the middle of a COPY is gone, and its server free", async () => {
+    const client = await RawClient.login(pgsteer.login("write"));
+    await client.simple("CREATE TABLE IF NOT EXISTS cut_short (line text)");
+    client.send(frontend.query("COPY cut_short FROM STDIN"), frontend.copyData(Buffer.from("one\n")));
+    client.socket.end();
+    expect(outline(await client.untilEnd(8000)).at(-1)).toBe("EOF");
+  });
+
   async function notInTransaction(pid: string): Promise<void> {
     const statement = "SELECT state FROM pg_stat_activity WHERE pid = $1";
     const idle = async () => {

@@ -196,6 +196,14 @@ describe("Exchange", () => {
     expect(answer(new Exchange(), "NAS")).toEqual(["forward", "forward", "forward"]);
   });
 
+  test("calls unexpected what no server sends in answer to anything", () => {
+    for (const letter of ["R", "K", "v", "Q", "X", "0", "\0", "\xff"]) {
+      const exchange = new Exchange();
+      send(exchange, "Q");
+      expect(exchange.reply(letter.charCodeAt(0)), letter).toBe(UNEXPECTED);
+    }
+  });
+
   test("calls a ReadyForQuery unexpected while a batch has not been synced", () => {
     const exchange = new Exchange();
     send(exchange, "PS");
