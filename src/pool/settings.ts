@@ -55,6 +55,10 @@ export class SettingsSet {
     return this.#entries.has(name.toLowerCase());
   }
 
+  get(name: string): string | undefined {
+    return this.#entries.get(name.toLowerCase())?.value;
+  }
+
   equals(other: SettingsSet): boolean {
     return this === other || this.key === other.key;
   }

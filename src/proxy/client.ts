@@ -19,7 +19,7 @@ import type { ClientContext, ClientIdentity, ClientSession, ClientState } from "
 import { FailedTransaction } from "./failed-transaction.ts";
 import { type Aftermath, answerOwed } from "./failover.ts";
 import type { Session } from "./session.ts";
-import { prepare, settle } from "./settling.ts";
+import { prepare, settle, tellUntold } from "./settling.ts";
 import type { Group, Seeker } from "./steering.ts";
 
 const idle: ClientState = { kind: "idle" };
@@ -167,6 +167,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   #attach(server: Server): void {
     server.lend(this);
     this.#state = { kind: "active", server };
+    tellUntold(this.session, server, this.#transport);
     server.bringSettingsTo(this.session.settings, this.session.mapper === null);
   }
 
@@ -265,7 +266,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   }
 
   #giveBack(server: Server): void {
-    this.#takePool().release(server, this.session.keepsServer ? "session" : "transaction");
+    this.#takePool().release(server, this.session.leavesTraces ? "session" : "transaction");
   }
 
   #takePool(): Pool {

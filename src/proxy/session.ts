@@ -32,6 +32,8 @@ export class Session implements SessionListener {
   #settings: SettingsSet;
   /** Reported parameters as the client was last told. */
   #told: ReadonlyMap<string, string> = new Map();
+  /** What the startup packet asked for comes back with the next server, and the client has heard otherwise. */
+  #untold = false;
   /** Settings may have been made that nobody reported. */
   #touched = false;
 
@@ -65,6 +67,11 @@ export class Session implements SessionListener {
   /** Before the server may go to another client, the settings that it has must be learnt. */
   get unsettled(): boolean {
     return this.#touched && !this.keepsServer;
+  }
+
+  /** A server that is taken from this client has to be made as new: it may have what nobody knows of. */
+  get leavesTraces(): boolean {
+    return this.keepsServer || this.#touched;
   }
 
   /** How a message of this type has to be read. */
@@ -131,7 +138,20 @@ export class Session implements SessionListener {
     if (inForce === null) return null;
     this.#touched = false;
     this.#settings = this.#startup.overlaid(inForce);
+    this.#untold = !this.#settings.equals(inForce);
     return inForce;
+  }
+
+  /** Parameters that this server has in force already, so that it will not report them, and that the client takes to be others. */
+  untoldBy(server: Server): readonly (readonly [string, string])[] {
+    if (!this.#untold) return [];
+    this.#untold = false;
+    const untold = [...server.parameters].filter(
+      ([name, value]) =>
+        followsClient(name) && this.#told.get(name) !== value && this.#settings.get(name) === server.settings.get(name),
+    );
+    for (const [name, value] of untold) this.#tell(name, value);
+    return untold;
   }
 
   /** The client is gone. */

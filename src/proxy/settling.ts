@@ -9,6 +9,9 @@ import type { LossCause } from "../pool/loss.ts";
 import type { Pool } from "../pool/pool.ts";
 import type { Server } from "../pool/server.ts";
 import { SETTINGS_QUESTION } from "../pool/settings.ts";
+import { parameterStatus } from "../protocol/messages.ts";
+import type { Transport } from "../protocol/transport.ts";
+import { MessageWriter } from "../protocol/writer.ts";
 import type { Session } from "./session.ts";
 
 /** Brings a lent server's settings to the session's, and says what went wrong, if anything. Then the server is closed. */
@@ -38,6 +41,14 @@ export function prepare(
 
 const unprepared: LossCause = { kind: "ours", reason: "it did not take the session's settings" };
 const untold: LossCause = { kind: "ours", reason: "it did not tell its settings" };
+
+/** Tells a client what came back into force with its server, where the server itself has nothing to report. */
+export function tellUntold(session: Session, server: Server, transport: Transport): void {
+  for (const [name, value] of session.untoldBy(server)) {
+    const message = parameterStatus(name, value, new MessageWriter()).finish();
+    transport.add(message, 0, message.length);
+  }
+}
 
 /** Learns the settings, gives the server back, and says whether that went well. A server that does not tell is closed. */
 export function settle(clock: Clock, server: Server, pool: Pool, session: Session, done: (ok: boolean) => void): void {

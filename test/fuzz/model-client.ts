@@ -86,7 +86,7 @@ export class ModelClient {
   async live(over: () => boolean): Promise<void> {
     try {
       if (!(await this.#begin())) return;
-      const turns = this.#options.restless ? this.#random.pick([3, 20, 100]) : Number.POSITIVE_INFINITY;
+      const turns = this.#options.restless ? this.#random.pick([1, 3, 10, 40]) : Number.POSITIVE_INFINITY;
       for (let turn = 0; turn < turns && this.#fine && !over(); turn += 1) await this.#turn();
       if (this.#fine) await this.#leave();
     } finally {

@@ -98,7 +98,7 @@ async function fuzz(site: Site, options: RunOptions, tally: Tally): Promise<RunR
   });
   const watch = watchOver(() => {
     memory.peak = Math.max(memory.peak, memoryNow());
-    return `${tally.frames} frames, ${tally.conversations} conversations, ${tally.found} findings`;
+    return `${tally.frames} frames, ${tally.conversations} conversations, ${tally.found} findings, ${memoryNow()} MB`;
   }, say);
   await Promise.all(workers);
   over = true;

@@ -32,7 +32,8 @@ export class Tally {
     this.mutations.set(kind, (this.mutations.get(kind) ?? 0) + 1);
   }
 
-  error(sqlstate: string): void {
+  error(code: string): void {
+    const sqlstate = /^[0-9A-Z]{5}$/.test(code) ? code : "none";
     this.errors.set(sqlstate, (this.errors.get(sqlstate) ?? 0) + 1);
   }
 
