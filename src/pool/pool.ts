@@ -204,7 +204,9 @@ export class Pool implements ServerOwner {
   /** An idle server: to the oldest waiter, or to the others that are idle. */
   #offer(server: Server): void {
     if (this.#fenced) return server.close(fencedCause);
-    if (this.#expired(server)) this.#discard(server, "server_lifetime");
+    // It would be taken for an answer to whoever comes next.
+    if (server.midMessage) this.#discard(server, "it said more than it was asked");
+    else if (this.#expired(server)) this.#discard(server, "server_lifetime");
     else if (this.#size >= this.#options.defaultPoolSize) this.#discard(server, "default_pool_size");
     else {
       const waiter = this.#waiters.shift();
