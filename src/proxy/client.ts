@@ -234,7 +234,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
       this.#idleSince = this.#context.clock.now();
       if (this.#draining !== null) return this.end(this.#draining);
     }
-    if (this.#state.kind === "idle" && this.#reader.intake.holding) this.#advance();
+    if (this.#state.kind === "idle") this.#advance();
     if (this.#ended) this.#leaveIfDone();
   }
 

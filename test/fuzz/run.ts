@@ -1,7 +1,8 @@
 // One run of the fuzzer: conversations on both sides until so many frames were sent, sentinels beside them, and a look at what is
 // left when everybody has gone.
 
-import { sleep } from "../support/time.ts";
+import type { Pgsteer } from "../support/pgsteer.ts";
+import type { Login } from "../support/sql.ts";
 import { Conversation, type Target } from "./conversation.ts";
 import { ModelClient, type ModelLog } from "./model-client.ts";
 import { Random } from "./random.ts";
@@ -57,6 +58,10 @@ export async function runFuzz(options: RunOptions): Promise<RunResult> {
   }
 }
 
+/** Writes, and what each statement decides for itself, have pools in common; a read-only transaction has one of its own. */
+const loginsOf = (pgsteer: Pgsteer): Login[] => [pgsteer.login("write"), pgsteer.login("auto")];
+const POOLS = 2;
+
 /** Ids of conversations, one after the other. */
 function* idsOf(only: readonly number[] | null, hostile: boolean): Generator<number> {
   const chosen = only?.filter((id) => isHostile(id) === hostile);
@@ -66,9 +71,10 @@ function* idsOf(only: readonly number[] | null, hostile: boolean): Generator<num
 
 async function fuzz(site: Site, options: RunOptions, tally: Tally): Promise<RunResult> {
   const { say } = options;
-  const honest: Target = { name: "postgres", login: site.pgsteer.login("write"), honest: true, harmedPercent: 25 };
-  const hostileLogin = site.hostile?.pgsteer.login("write") ?? honest.login;
-  const hostile: Target = { name: "hostile", login: hostileLogin, honest: false, harmedPercent: 0 };
+  const logins = loginsOf(site.pgsteer);
+  const honest: Target = { name: "postgres", logins, honest: true, harmedPercent: 25 };
+  const hostileLogins = site.hostile === null ? logins : loginsOf(site.hostile.pgsteer);
+  const hostile: Target = { name: "hostile", logins: hostileLogins, honest: false, harmedPercent: 0 };
   const routers = [site.pgsteer, ...(site.hostile === null ? [] : [site.hostile.pgsteer])];
   const memoryNow = () => routers.reduce((sum, { pid }) => sum + residentMegabytes(pid), 0);
   const memory = { start: memoryNow(), peak: 0, end: 0 };
@@ -78,7 +84,10 @@ async function fuzz(site: Site, options: RunOptions, tally: Tally): Promise<RunR
   const log = sentinelLog(tally);
   const sentinels = Array.from({ length: SENTINELS }, (_, index) => {
     const random = new Random(options.seed, FIRST_SENTINEL + index);
-    const client = new ModelClient(honest.login, random, FIRST_SENTINEL + index, log, { pins: null, restless: false });
+    const client = new ModelClient(random.pick(logins), random, FIRST_SENTINEL + index, log, {
+      pins: null,
+      restless: false,
+    });
     return client.live(() => over);
   });
 
@@ -168,8 +177,7 @@ async function inspect(site: Site, tally: Tally): Promise<void> {
     const size = await poolSize(pgsteer);
     if (size > SERVERS) find("leaked", `${size} servers in a pool of ${SERVERS}`);
   }
-  for (const what of await untilQuiet(() => busySessions(site), QUIET_MS)) {
+  for (const what of await untilQuiet(() => busySessions(site, POOLS * SERVERS), QUIET_MS)) {
     tally.find({ kind: "leaked", target: "postgres", conversation: null, what });
   }
-  await sleep(0);
 }

@@ -23,7 +23,6 @@ export interface Site {
   readonly cluster: Cluster;
   readonly pgsteer: Pgsteer;
   readonly hostile: { readonly server: HostileServer; readonly pgsteer: Pgsteer } | null;
-  readonly servers: number;
   close(): Promise<void>;
 }
 
@@ -63,7 +62,7 @@ export async function openSite(options: SiteOptions): Promise<Site> {
         hostile?.server.close();
         await cluster.remove();
       };
-      return { cluster, pgsteer, hostile, servers: options.servers, close };
+      return { cluster, pgsteer, hostile, close };
     }
   } catch (error) {
     server?.close();
@@ -133,7 +132,7 @@ export async function poolSize(pgsteer: Pgsteer): Promise<number> {
 }
 
 /** Sessions of the application at PostgreSQL that do something, or stand in a transaction, or are too many. */
-export async function busySessions(site: Site): Promise<string[]> {
+export async function busySessions(site: Site, max: number): Promise<string[]> {
   const { rows } = await site.cluster.sql(
     "node1",
     "SELECT state, left(query, 60) AS query FROM pg_stat_activity WHERE usename = $1",
@@ -141,7 +140,7 @@ export async function busySessions(site: Site): Promise<string[]> {
   );
   const sessions = z.array(z.object({ state: z.string().nullable(), query: z.string() })).parse(rows);
   const busy = sessions.filter(({ state }) => state !== "idle").map(({ state, query: text }) => `${state}: ${text}`);
-  return sessions.length > site.servers ? [...busy, `${sessions.length} sessions, at most ${site.servers}`] : busy;
+  return sessions.length > max ? [...busy, `${sessions.length} sessions, at most ${max}`] : busy;
 }
 
 /** Waits until nothing is left, and says what is if that does not come. */

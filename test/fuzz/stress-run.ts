@@ -72,7 +72,7 @@ async function stress(site: Site, { seconds, clients, servers, seed, say }: Stre
   const left = confessions(site.pgsteer);
   if (!site.pgsteer.process.alive()) left.push(`pgsteer has ended: ${site.pgsteer.process.tail(12)}`);
   else left.push(...(await untilQuiet(() => leftAt(site.pgsteer), QUIET_MS)));
-  left.push(...(await untilQuiet(() => busySessions(site), QUIET_MS)));
+  left.push(...(await untilQuiet(() => busySessions(site, servers), QUIET_MS)));
   const size = await poolSize(site.pgsteer);
   if (size > servers) left.push(`${size} servers in a pool of ${servers}`);
   const { looked, dirty } = await dirtOnServers(site);

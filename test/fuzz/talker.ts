@@ -208,6 +208,11 @@ export class Talker {
     return { messages, ready: 4, fails: inside === "SELECT 1/0" };
   };
 
+  readonly #readOnly = (): Turn => {
+    const messages = ["BEGIN READ ONLY", `SELECT ${this.#literal()}`, "COMMIT"].map((sql) => query(sql));
+    return { messages, ready: 3, fails: false };
+  };
+
   readonly #begin = (): Turn => {
     this.#open = true;
     return this.#simple("BEGIN");
@@ -310,6 +315,7 @@ export class Talker {
     this.#setting,
     this.#transaction,
     this.#transaction,
+    this.#readOnly,
     this.#begin,
     this.#deallocate,
   ];
