@@ -11,7 +11,7 @@ export const AUTH_MESSAGE_BYTES_MAX = 65_535;
 export const SOCKET_PATH_BYTES_MAX = 107;
 /** Any message after login: PostgreSQL's own limit (PQ_LARGE_MESSAGE_LIMIT, MaxAllocSize - 1). Bodies are never buffered whole. */
 export const MESSAGE_BYTES_MAX = 0x3fff_fffe;
-/** Frontend messages that have no long form (PostgreSQL's PQ_SMALL_MESSAGE_LIMIT): Close, Describe, Execute, Flush, Sync, Terminate, CopyDone. */
+/** Frontend messages that have no long form (PostgreSQL's PQ_SMALL_MESSAGE_LIMIT): Close, Describe, Execute, Sync, Terminate, CopyDone. */
 export const SMALL_MESSAGE_BYTES_MAX = 10_000;
 /** Backend messages that are read as a whole (ParameterStatus, ErrorResponse, …); an ErrorResponse can carry a whole query. */
 export const WHOLE_BACKEND_MESSAGE_BYTES_MAX = 1_048_576;

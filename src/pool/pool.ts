@@ -206,6 +206,8 @@ export class Pool implements OpeningsSink, QuotaMember {
 
   /** Why a server that is in no list should not be kept; null where it should. */
   #superfluous(server: Server, waitingSince: Millis | null): string | null {
+    // It would be taken for an answer to whoever comes next.
+    if (server.midMessage) return "it said more than it was asked";
     if (isExpired(server, this.#options, this.#clock.now())) return "server_lifetime";
     const { poolSize, reservePoolSize } = this.#options;
     if (this.size >= poolSize + (waitingSince === null ? 0 : reservePoolSize)) return "pool_size";

@@ -161,13 +161,7 @@ export class ServerLogin implements TransportSink, FrameSink {
   bytes(buffer: Buffer, start: number, end: number): void {
     if (this.#step === "ssl") return this.#answerToSslRequest(buffer, start, end);
     if (this.#step !== "authenticating") return;
-    const stopped = this.#framer.push(buffer, start, end);
-    // What follows the first ReadyForQuery belongs to the server's new owner.
-    if (this.#isDone() && stopped < end) this.#transport.deliver(buffer, stopped, end);
-  }
-
-  #isDone(): boolean {
-    return this.#step === "done";
+    this.#framer.push(buffer, start, end);
   }
 
   drained(): void {}
@@ -224,6 +218,8 @@ export class ServerLogin implements TransportSink, FrameSink {
         return;
       }
       case Backend.ReadyForQuery:
+        // What came with it would be taken for an answer to what nobody has asked yet.
+        if (this.#framer.unread > 0) return this.#unreachable("server said more than it was asked during login");
         return this.#loggedIn();
       case Backend.NoticeResponse:
       case Backend.NegotiateProtocolVersion:

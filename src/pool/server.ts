@@ -86,9 +86,9 @@ export class Server implements FrameSink, TransportSink {
     return this.#state.since;
   }
 
-  /** Whether it is in the middle of a message. */
+  /** Whether it is in the middle of a message, or has said more than what was read so far. */
   get midMessage(): boolean {
-    return !this.#framer.atBoundary;
+    return !this.#framer.atBoundary || this.#framer.unread > 0;
   }
 
   /** Whether part of a reply was handed over: nothing else can follow it. */

@@ -6,6 +6,7 @@
 import { assert } from "../core/assert.ts";
 import { EXCHANGE_ENTRIES_MAX } from "../core/limits.ts";
 import { Backend, Frontend } from "./constants.ts";
+import { isReply } from "./reply-types.ts";
 
 /** Marks an entry as ours: its replies are swallowed. */
 const OWN = 0x80;
@@ -187,7 +188,7 @@ export class Exchange {
     this.#dropStrayCopyEnds();
     if (type !== Backend.ReadyForQuery) this.#lateSyncs = 0;
     else if (this.uncertain && !this.#syncIsNext) return this.#lateAnswer();
-    if (this.#count === 0) return UNEXPECTED;
+    if (this.#count === 0 || !isReply(type)) return UNEXPECTED;
     const entry = this.#at(0);
     // The error of a Parse that we put in front of a client's message is that message's error.
     const told = (entry & OWN) === 0 || (type === Backend.ErrorResponse && (entry & TYPE) !== Frontend.Query);

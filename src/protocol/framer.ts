@@ -40,6 +40,7 @@ export class Framer {
   #verdict: Verdict = PASS;
   #collected: Buffer | null = null;
   #collectedBytes = 0;
+  #unread = 0;
 
   constructor(sink: FrameSink) {
     this.#sink = sink;
@@ -48,6 +49,11 @@ export class Framer {
   /** Whether the stream stands between two messages. */
   get atBoundary(): boolean {
     return this.#remaining === 0 && this.#carried === 0;
+  }
+
+  /** While a whole message is handed over: the bytes behind it that were read with it. */
+  get unread(): number {
+    return this.#unread;
   }
 
   /** Whether a message is being passed on and has not ended: nothing else may follow it yet. */
@@ -109,7 +115,7 @@ export class Framer {
         at = stop;
       } else if (available >= size) {
         if (verdict === PASS) this.#sink.pass(chunk, at, at + size);
-        else if (verdict === WHOLE) this.#sink.whole(type, chunk, at, at + size);
+        else if (verdict === WHOLE) this.#whole(type, chunk, at, at + size, end);
         at += size;
       } else {
         this.#begin(verdict, size);
@@ -117,6 +123,12 @@ export class Framer {
       }
     }
     return at;
+  }
+
+  #whole(type: number, buffer: Buffer, start: number, end: number, readTo: number): void {
+    this.#unread = readTo - end;
+    this.#sink.whole(type, buffer, start, end);
+    this.#unread = 0;
   }
 
   #judge(type: number, length: number): Verdict | null {
@@ -154,7 +166,7 @@ export class Framer {
     if (this.#collectedBytes < collected.length) return stop;
     this.#collected = null;
     const type = collected[0] as number;
-    if (this.#verdict === WHOLE) this.#sink.whole(type, collected, 0, collected.length);
+    if (this.#verdict === WHOLE) this.#whole(type, collected, 0, collected.length, collected.length + end - stop);
     else {
       this.#verdict = PASS;
       this.#sink.head?.(type, collected.readInt32BE(1), collected, 0, collected.length);

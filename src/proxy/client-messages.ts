@@ -19,13 +19,15 @@ for (const type of [
   Frontend.Close,
   Frontend.Describe,
   Frontend.Execute,
-  Frontend.Flush,
   Frontend.Sync,
   Frontend.Terminate,
   Frontend.CopyDone,
 ]) {
   lengthMax[type] = SMALL_MESSAGE_BYTES_MAX;
 }
+
+// PostgreSQL answers a Flush with a body by an error, and skips everything up to the next Sync: no ledger could follow that.
+lengthMax[Frontend.Flush] = 4;
 
 /** Null when a message of this type may have this length, otherwise what is wrong, in PostgreSQL's words. */
 export function refuseMessage(type: number, length: number): string | null {

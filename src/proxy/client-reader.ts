@@ -74,6 +74,7 @@ export class ClientReader implements FrameSink {
     // Read and ignored outside a copy, as PostgreSQL does; there is nothing to flush either.
     if (type === Frontend.CopyData || type === Frontend.CopyDone || type === Frontend.CopyFail) return DROP;
     if (type === Frontend.Flush) return DROP;
+    this.#session.mapper?.settled();
     const telling = this.#readsIntent && (type === Frontend.Query || type === Frontend.Parse);
     if (telling && length <= TEXT_BYTES_MAX) return WHOLE;
     const server = this.#host.seek(this.#target);

@@ -31,7 +31,7 @@ import { ClientTimes } from "./client-times.ts";
 import { FailedTransaction } from "./failed-transaction.ts";
 import { aftermath } from "./failover.ts";
 import type { Session } from "./session.ts";
-import { prepare, settle } from "./settling.ts";
+import { prepare, settle, tellUntold } from "./settling.ts";
 import type { Group, Seeker } from "./steering.ts";
 
 const idle: ClientState = { kind: "idle" };
@@ -127,11 +127,12 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     if (this.#state.kind !== "closed" && !this.server?.midReply) this.#departure.knock(this.#transport, this.session);
   }
 
-  /** A client that sends nothing more gets what it is owed, then the connection ends. */
+  /** A client that sends nothing more gets what it is owed, then the connection ends. Half a message will never be whole. */
   #leaveIfDone(): void {
     const state = this.#state;
-    if (this.#reader.intake.holding || state.kind === "waiting" || state.kind === "settling") return;
-    if (state.kind === "active" && !state.server.exchange.stalled) return;
+    const { intake } = this.#reader;
+    if (intake.holding || state.kind === "waiting" || state.kind === "settling") return;
+    if (intake.atBoundary && state.kind === "active" && !state.server.exchange.stalled) return;
     this.leave("client closed the connection");
   }
 
@@ -186,6 +187,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
   #attach(server: Server): void {
     server.lend(this);
     this.#state = { kind: "active", server };
+    tellUntold(this.session, server, this.#transport);
     this.#times?.asked();
     server.bringSettingsTo(this.session.settings, this.session.mapper === null);
   }
@@ -225,6 +227,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     if (!flowing) state.server.pauseReplies();
     // Requests were held back because too many were unanswered.
     if (this.#reader.intake.holding && !state.server.exchange.full) this.#advance();
+    else if (this.#departure.ended) this.#leaveIfDone();
   }
 
   serverDrained(): void {
@@ -260,7 +263,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
       }
       if (this.#draining !== null) return this.end(this.#draining);
     }
-    if (this.#state.kind === "idle" && this.#reader.intake.holding) this.#advance();
+    if (this.#state.kind === "idle") this.#advance();
     if (this.#departure.ended) this.#leaveIfDone();
   }
 

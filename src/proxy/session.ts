@@ -55,6 +55,8 @@ export class Session implements SessionListener {
   #told: ReadonlyMap<string, string> = new Map();
   /** Whom it logged in as. */
   #authorization: string | undefined;
+  /** What the startup packet asked for comes back with the next server, and the client has heard otherwise. */
+  #untold = false;
   /** Settings may have been made that nobody reported. */
   #touched = false;
   /** Settings of the user's own that were named meanwhile: no server lists them. */
@@ -245,6 +247,7 @@ export class Session implements SessionListener {
       if (value === null) {
         server.settings = server.settings.without(name);
         this.#have(before === null ? this.#settings.without(name) : this.#settings.with(name, before));
+        this.#untold ||= before !== null;
       } else if (!isReported(server, name)) {
         server.settings = server.settings.with(name, value);
         this.#have(this.#settings.with(name, value));
@@ -308,7 +311,20 @@ export class Session implements SessionListener {
     this.#resetOwn = false;
     this.#named.clear();
     if (answer.pins !== null) this.#binding.settle(answer.pins);
+    this.#untold = !this.#settings.equals(answer.settings);
     return answer.settings;
+  }
+
+  /** Parameters that this server has in force already, so that it will not report them, and that the client takes to be others. */
+  untoldBy(server: Server): readonly (readonly [string, string])[] {
+    if (!this.#untold) return [];
+    this.#untold = false;
+    const untold = [...server.parameters].filter(
+      ([name, value]) =>
+        followsClient(name) && this.#told.get(name) !== value && this.#settings.get(name) === server.settings.get(name),
+    );
+    for (const [name, value] of untold) this.#tell(name, value);
+    return untold;
   }
 
   /** The client is gone. */

@@ -9,6 +9,9 @@ import type { ServerHolder } from "../pool/holder.ts";
 import type { LossCause } from "../pool/loss.ts";
 import type { Server } from "../pool/server.ts";
 import type { SettingsSet } from "../pool/settings.ts";
+import { parameterStatus } from "../protocol/messages.ts";
+import type { Transport } from "../protocol/transport.ts";
+import { MessageWriter } from "../protocol/writer.ts";
 import { settingsLost } from "./client-errors.ts";
 import type { Session } from "./session.ts";
 
@@ -39,6 +42,14 @@ export function prepare(
 
 const unprepared: LossCause = { kind: "ours", reason: "it did not take the session's settings" };
 const untold: LossCause = { kind: "ours", reason: "it did not tell its settings" };
+
+/** Tells a client what came back into force with its server, where the server itself has nothing to report. */
+export function tellUntold(session: Session, server: Server, transport: Transport): void {
+  for (const [name, value] of session.untoldBy(server)) {
+    const message = parameterStatus(name, value, new MessageWriter()).finish();
+    transport.add(message, 0, message.length);
+  }
+}
 
 /**
  * Learns what the session has, and says what went wrong, if anything: then the server is closed, otherwise it is idle. What comes

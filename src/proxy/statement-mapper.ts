@@ -73,6 +73,11 @@ export class StatementMapper {
     return names && this.#pendingNamed.anyBefore(this.#batch);
   }
 
+  /** Everything that the client has sent is answered. */
+  settled(): void {
+    this.#barrier = null;
+  }
+
   /** A Sync is being sent. */
   synced(): void {
     this.#batch += 1;

@@ -2,9 +2,12 @@
 // bounded time, and a well-behaved client beside them notices nothing.
 
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { type Forged, ForgedServer } from "../fuzz/forged-server.ts";
+import { mark } from "../fuzz/marker.ts";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { Companion } from "../support/companion.ts";
 import { type Pgsteer, startPgsteer } from "../support/pgsteer.ts";
+import { freePort } from "../support/ports.ts";
 import { cstring, errorFields, frontend, int32, message, outline, RawClient, startup } from "../support/raw-client.ts";
 import type { Login } from "../support/sql.ts";
 import { sleep, waitFor } from "../support/time.ts";
@@ -269,6 +272,23 @@ describe("a client that is logged in", () => {
     expect(outline(await client.untilEnd())).toEqual(["T", "D 7", "C SELECT 1", "Z I", "EOF"]);
   });
 
+  test("and shuts down its sending side in the middle of a message is gone, and its server free", async () => {
+    for (const text of ["SELECT 7", `SELECT 7 -- ${"x".repeat(5000)}`]) {
+      const client = await RawClient.login(pgsteer.login("write"));
+      client.send(frontend.query(text).subarray(0, -3));
+      client.socket.end();
+      expect(outline(await client.untilEnd(8000))).toEqual(["EOF"]);
+    }
+  });
+
+  test("and shuts down its sending side in the middle of a COPY is gone, and its server free", async () => {
+    const client = await RawClient.login(pgsteer.login("write"));
+    await client.simple("CREATE TABLE IF NOT EXISTS cut_short (line text)");
+    client.send(frontend.query("COPY cut_short FROM STDIN"), frontend.copyData(Buffer.from("one\n")));
+    client.socket.end();
+    expect(outline(await client.untilEnd(8000)).at(-1)).toBe("EOF");
+  });
+
   async function notInTransaction(pid: string): Promise<void> {
     const statement = "SELECT state FROM pg_stat_activity WHERE pid = $1";
     const idle = async () => {
@@ -277,4 +297,62 @@ describe("a client that is logged in", () => {
     };
     await waitFor(idle, { timeoutMs: 5000, what: "the transaction is over" });
   }
+});
+
+describe("a server that answers twice in one breath", () => {
+  let server: ForgedServer;
+  let steered: Pgsteer;
+  let held: (() => void)[] = [];
+
+  beforeAll(async () => {
+    // Says nothing before it is told to, and then everything twice.
+    const twice = ({ socket }: Forged, messages: readonly Buffer[]) =>
+      void held.push(() => socket.write(Buffer.concat([...messages, ...messages])));
+    server = new ForgedServer({
+      welcome: ({ socket }, messages) => socket.write(Buffer.concat([...messages])),
+      answer: twice,
+    });
+    const port = await freePort();
+    await server.listen(port);
+    steered = await startPgsteer(cluster, {
+      name: "forged",
+      configure: ({ clusters, pool }) => {
+        pool["default_pool_size"] = 1;
+        const probe = clusters["demo"]?.["probe"];
+        clusters["demo"] = { source: "static", static: { hosts: [`127.0.0.1:${port}`] }, probe };
+      },
+    });
+  });
+
+  afterAll(async () => {
+    await steered?.stop();
+    server?.close();
+  });
+
+  const next = (): Promise<() => void> =>
+    waitFor(() => held.shift(), { timeoutMs: 5000, intervalMs: 2, what: "a statement reaches the server" });
+
+  test("is heard once, and the next client gets its own answer from another connection", async () => {
+    const [one, other] = await Promise.all([
+      RawClient.login(steered.login("write")),
+      RawClient.login(steered.login("write")),
+    ]);
+    one.send(frontend.query(`SELECT '${mark(1, 1)}'`));
+    const answerOne = await next();
+    other.send(frontend.query(`SELECT '${mark(2, 1)}'`));
+    await waitFor(
+      async () => (await (await fetch(`${steered.httpUrl}/metrics`)).text()).includes('state="waiting"} 1'),
+      {
+        timeoutMs: 5000,
+        what: "the other one waits",
+      },
+    );
+    answerOne();
+    expect(outline(await one.untilReady())).toEqual(["T", `D ${mark(1, 1)}`, "C SELECT 1", "Z I"]);
+    (await next())();
+    expect(outline(await other.untilReady())).toEqual(["T", `D ${mark(2, 1)}`, "C SELECT 1", "Z I"]);
+    held = [];
+    one.destroy();
+    other.destroy();
+  });
 });

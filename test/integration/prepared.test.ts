@@ -115,6 +115,15 @@ describe("names in transaction pooling", () => {
     expect(pids.size).toBe(2);
   });
 
+  test("are given behind a DEALLOCATE ALL in the same write, on every route", async () => {
+    for (const route of ["write", "auto"] as const) {
+      const one = await client(pair.login(route));
+      one.send(frontend.query("DEALLOCATE ALL"), parse("SELECT 'behind'", "s"), bind("s"), execute(), sync());
+      expect(outline(await one.untilReady(8000))).toEqual(["C DEALLOCATE ALL", "Z I"]);
+      expect(outline(await one.untilReady(8000))).toEqual(["1", ...ran("behind")]);
+    }
+  });
+
   test("of the unnamed statement follow too: parsed in one transaction, bound in the next", async () => {
     const [one, other] = [await client(narrow.login("write")), await client(narrow.login("write"))];
     await batch(one, parse("SELECT 'one'"));

@@ -55,6 +55,17 @@ describe("with one server for all, a session's", () => {
   });
   const login = () => pgsteer().login("write");
 
+  test("settings reach nobody when it leaves inside a transaction that began right behind them", async () => {
+    const leaver = await client(login());
+    leaver.send(frontend.query("SET work_mem = '5MB'"), frontend.query("BEGIN"));
+    await leaver.untilReady();
+    await leaver.untilReady();
+    leaver.send(frontend.terminate());
+    await leaver.untilEnd();
+    const next = await client(login());
+    expect(await next.value("SHOW work_mem")).toBe("4MB");
+  });
+
   test("settings of a startup packet follow their client and reach no other", async () => {
     const berlin = { TimeZone: "Europe/Berlin", application_name: "berlin", search_path: "pg_catalog" };
     const tokyo = { TimeZone: "Asia/Tokyo", application_name: "tokyo", search_path: "information_schema, public" };
@@ -112,6 +123,16 @@ describe("with one server for all, a session's", () => {
     await one.simple("SET TimeZone = 'Asia/Tokyo'");
     await one.simple("RESET TimeZone");
     expect(await one.value("SHOW TimeZone")).toBe("Europe/Berlin");
+  });
+
+  test("RESET is told even where the next server has the value already, and does not report it", async () => {
+    const startup = { TimeZone: "Europe/Berlin" };
+    const [one, other] = [await client(login(), startup), await client(login(), startup)];
+    await one.simple("SET TimeZone = 'Asia/Tokyo'");
+    await one.simple("RESET TimeZone");
+    expect(await other.value("SHOW TimeZone")).toBe("Europe/Berlin");
+    expect(await one.value("SHOW TimeZone")).toBe("Europe/Berlin");
+    expect(one.parameters.get("TimeZone")).toBe("Europe/Berlin");
   });
 
   test("a parameter that is not reported and SET by one client does not leak to another", async () => {

@@ -1,6 +1,7 @@
 // The ledger's rules one by one, as a dialogue: `> X` the client (or we) sends X, `< X` the server answers X. What the ledger
 // says of each answer stands behind it when it is not "forward". Real pipelines are in test/integration/exchange.test.ts.
 
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { EXCHANGE_ENTRIES_MAX } from "../../../src/core/limits.ts";
 import { Backend, Frontend } from "../../../src/protocol/constants.ts";
@@ -196,6 +197,14 @@ describe("Exchange", () => {
     expect(answer(new Exchange(), "NAS")).toEqual(["forward", "forward", "forward"]);
   });
 
+  test("calls unexpected what no server sends in answer to anything", () => {
+    for (const letter of ["R", "K", "v", "Q", "X", "0", "\0", "\xff"]) {
+      const exchange = new Exchange();
+      send(exchange, "Q");
+      expect(exchange.reply(letter.charCodeAt(0)), letter).toBe(UNEXPECTED);
+    }
+  });
+
   test("calls a ReadyForQuery unexpected while a batch has not been synced", () => {
     const exchange = new Exchange();
     send(exchange, "PS");
@@ -262,5 +271,42 @@ describe("Exchange, abandoned", () => {
     ["a copy whose end was sent ahead", ["> Qdc"], [true], false],
   ])("says what is owed: %s", (_name, lines, owed, openBatch) => {
     expect(abandon(lines)).toEqual({ owed, openBatch });
+  });
+});
+
+describe("Exchange under arbitrary messages from both sides", () => {
+  test("never throws, and is empty once it is abandoned", () => {
+    const step = fc.oneof(
+      fc.record({ from: fc.constant("client" as const), type: fc.constantFrom(...Object.values(Frontend)) }),
+      fc.record({ from: fc.constant("client" as const), type: fc.nat(255) }),
+      fc.record({ from: fc.constant("server" as const), type: fc.constantFrom(...Object.values(Backend)) }),
+      fc.record({ from: fc.constant("server" as const), type: fc.nat(255) }),
+      fc.record({ from: fc.constant("us" as const), type: fc.constantFrom(Frontend.Parse, Frontend.Close) }),
+      fc.record({ from: fc.constant("fake" as const), type: fc.constantFrom(1, 2, 3) }),
+      fc.record({ from: fc.constant("own query" as const), type: fc.constant(0) }),
+    );
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
+        const exchange = new Exchange();
+        for (const { from, type } of steps) {
+          if (from === "client") exchange.request(type);
+          else if (from === "us") exchange.account(type, null, true);
+          else if (from === "fake") exchange.account(type, null);
+          else if (from === "own query") exchange.ownQuery();
+          else {
+            while (exchange.takeFake() !== null) {
+              // Given before anything of the server's is heard, as its server does.
+            }
+            const verdict = exchange.reply(type);
+            // Its server is cut off: nothing more is heard.
+            if (verdict === UNEXPECTED) break;
+          }
+          if (exchange.empty) expect([exchange.openBatch, exchange.stalled]).toEqual([false, true]);
+        }
+        exchange.abandon(() => {});
+        expect([exchange.empty, exchange.full, exchange.copyIn]).toEqual([true, false, false]);
+      }),
+      { numRuns: 3000 },
+    );
   });
 });

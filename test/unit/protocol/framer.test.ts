@@ -297,3 +297,86 @@ describe("Framer", () => {
     }
   });
 });
+
+describe("Framer under arbitrary bytes", () => {
+  const verdicts = [PASS, WHOLE, DROP, HEAD, STOP] as const;
+
+  test("never throws, asks only about lengths that can be, and hands out only what it was given", () => {
+    const bytes = fc.oneof(
+      fc.uint8Array({ maxLength: 60 }),
+      // Headers that make sense now and then.
+      fc
+        .record({ type: fc.nat(255), length: fc.integer({ min: 0, max: 30 }) })
+        .map(({ type, length }) => Uint8Array.of(type, 0, 0, 0, length)),
+    );
+    fc.assert(
+      fc.property(
+        fc.array(bytes, { maxLength: 20 }),
+        fc.array(fc.nat(4), { minLength: 1, maxLength: 30 }),
+        (pieces, choices) => {
+          let asked = 0;
+          let handed = 0;
+          let broken = false;
+          const take = (buffer: Buffer, start: number, end: number): void => {
+            expect(start).toBeGreaterThanOrEqual(0);
+            expect(end).toBeLessThanOrEqual(buffer.length);
+            handed += end - start;
+          };
+          const framer = new Framer({
+            header: (_type, length) => {
+              expect(length).toBeGreaterThanOrEqual(4);
+              expect(length).toBeLessThanOrEqual(MESSAGE_BYTES_MAX);
+              // Owners check a length before they want a message whole.
+              const verdict = verdicts[choices[asked++ % choices.length] ?? 0] ?? PASS;
+              return verdict === WHOLE && length > 100 ? PASS : verdict;
+            },
+            pass: take,
+            head: (_type, _length, buffer, start, end) => take(buffer, start, end),
+            whole: (_type, buffer, start, end) => {
+              take(buffer, start, end);
+              expect(framer.unread).toBeGreaterThanOrEqual(0);
+            },
+            malformed: () => {
+              broken = true;
+            },
+          });
+          let given = 0;
+          for (const piece of pieces) {
+            if (broken) break;
+            given += piece.length;
+            const chunk = Buffer.from(piece);
+            const stopped = framer.push(chunk, 0, chunk.length);
+            expect(stopped).toBeGreaterThanOrEqual(0);
+            expect(stopped).toBeLessThanOrEqual(chunk.length);
+            expect(framer.unread).toBe(0);
+            // What was stopped is given up here: the framer must cope with an owner that goes on.
+            if (framer.stoppedInCarry) framer.takeCarry();
+          }
+          expect(handed).toBeLessThanOrEqual(given);
+        },
+      ),
+      { numRuns: 2000 },
+    );
+  });
+
+  test("tells, while a whole message is handed over, how much was read behind it", () => {
+    const messages: Message[] = [
+      { type: 83, body: Buffer.from("one"), verdict: WHOLE, stops: 0 },
+      { type: 84, body: Buffer.from("second"), verdict: WHOLE, stops: 0 },
+    ];
+    const stream = Buffer.concat(messages.map(encode));
+    for (let cut = 0; cut <= stream.length; cut += 1) {
+      const unread: number[] = [];
+      const framer: Framer = new Framer({
+        header: () => WHOLE,
+        pass: () => {},
+        whole: () => void unread.push(framer.unread),
+        malformed: () => {},
+      });
+      framer.push(stream, 0, cut);
+      framer.push(stream, cut, stream.length);
+      // The first message ends at 8; what is behind it in the read that completes it counts.
+      expect(unread, `cut at ${cut}`).toEqual([cut >= 8 ? cut - 8 : stream.length - 8, 0]);
+    }
+  });
+});

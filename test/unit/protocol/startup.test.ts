@@ -1,5 +1,6 @@
 // The startup phase: each packet there and back, and everything hostile that can stand in its place.
 
+import fc from "fast-check";
 import { serialize } from "pg-protocol";
 import { describe, expect, test } from "vitest";
 import { ProxyError } from "../../../src/core/errors.ts";
@@ -159,4 +160,39 @@ describe("the length of a startup packet", () => {
       expect(refusal(() => startupPacketLength(Buffer.from(text))).detail).toContain("HTTP");
     },
   );
+});
+
+describe("startup packets of arbitrary bytes", () => {
+  test("are understood, or refused as PostgreSQL refuses them, and nothing else", () => {
+    const code = fc.constantFrom(196_608, 196_610, 80_877_102, 80_877_103, 80_877_104, 131_072, 0);
+    fc.assert(
+      fc.property(fc.option(code), fc.uint8Array({ minLength: 4, maxLength: 80 }), (known, noise) => {
+        const packet = Buffer.concat([Buffer.alloc(4), Buffer.from(noise)]);
+        packet.writeInt32BE(packet.length, 0);
+        if (known !== null) packet.writeInt32BE(known, 4);
+        try {
+          expect(startupPacketLength(packet)).toBe(packet.length);
+          expect(["ssl", "gssenc", "cancel", "startup"]).toContain(decodeStartup(packet).kind);
+        } catch (error) {
+          expect(error).toBeInstanceOf(ProxyError);
+        }
+      }),
+      { numRuns: 3000 },
+    );
+  });
+
+  test("are of no length at all, a possible one, or a violation", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 12 }), (noise) => {
+        try {
+          const length = startupPacketLength(Buffer.from(noise));
+          if (length === null) expect(noise.length).toBeLessThan(4);
+          else expect([length >= 8, length <= STARTUP_PACKET_BYTES_MAX]).toEqual([true, true]);
+        } catch (error) {
+          expect(error).toBeInstanceOf(ProxyError);
+        }
+      }),
+      { numRuns: 3000 },
+    );
+  });
 });

@@ -1,0 +1,109 @@
+// A login whose other end is forged: what comes behind its end, and bytes of any kind, cost the connection and nothing more. Logins
+// to PostgreSQL itself are in test/integration/pool-login.test.ts.
+
+import { once } from "node:events";
+import { createServer, type Socket } from "node:net";
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { ScramDerivations } from "../../../src/auth/scram.ts";
+import { ServerLogin } from "../../../src/pool/server-login.ts";
+import { FakeClock } from "../../support/fake-clock.ts";
+import { int32, message } from "../../support/raw-client.ts";
+import { waitFor } from "../../support/time.ts";
+
+const listener = createServer();
+let port: number;
+let peers: Socket[] = [];
+
+beforeEach(async () => {
+  peers = [];
+  listener.on("connection", (peer) => {
+    peers.push(peer);
+    peer.on("error", () => {});
+  });
+  await new Promise<void>((resolve) => listener.listen(0, "127.0.0.1", resolve));
+  const address = listener.address();
+  if (address === null || typeof address === "string") throw new Error("no port");
+  port = address.port;
+});
+
+afterEach(async () => {
+  for (const peer of peers) peer.destroy();
+  listener.removeAllListeners("connection");
+  listener.close();
+  await once(listener, "close");
+});
+
+const welcome = Buffer.concat([
+  message("R", int32(0)),
+  message("S", Buffer.from("in_hot_standby\0off\0")),
+  message("K", int32(1), int32(2)),
+  message("Z", Buffer.from("I")),
+]);
+
+/** Logs in to a peer that says `bytes`, then nothing more. What became of it. */
+async function loginTo(bytes: Buffer): Promise<string> {
+  let outcome: string | null = null;
+  const login = new ServerLogin(
+    new FakeClock(),
+    {
+      endpoint: { member: "m", host: "127.0.0.1", port },
+      user: "u",
+      database: "d",
+      secret: { kind: "plain", password: "p" },
+      tls: { kind: "off" },
+      random: (count) => Buffer.alloc(count, 7),
+      derivations: new ScramDerivations(),
+      timeoutMs: 1000,
+    },
+    {
+      loggedIn: (transport) => {
+        outcome = "logged in";
+        transport.attach({ bytes: () => {}, drained: () => {}, ended: () => {}, closed: () => {} });
+        transport.destroy();
+      },
+      failed: (failure) => {
+        outcome = failure.reason;
+      },
+    },
+  );
+  const before = peers.length;
+  const peer = await waitFor(() => peers[before], { timeoutMs: 5000, intervalMs: 1, what: "a connection" });
+  peer.end(bytes);
+  const found = await waitFor(() => outcome, { timeoutMs: 5000, intervalMs: 1, what: "the login ends" });
+  login.abort();
+  return found;
+}
+
+describe("a server's login", () => {
+  test("is over with the first ReadyForQuery", async () => {
+    expect(await loginTo(welcome)).toBe("logged in");
+  });
+
+  test("is none where more came with it: that would be taken for an answer to whoever asks first", async () => {
+    const answer = Buffer.concat([message("C", Buffer.from("SELECT 1\0")), message("Z", Buffer.from("I"))]);
+    expect(await loginTo(Buffer.concat([welcome, answer]))).toBe("server said more than it was asked during login");
+    expect(await loginTo(Buffer.concat([welcome, answer.subarray(0, 3)]))).toBe(
+      "server said more than it was asked during login",
+    );
+  });
+
+  test("ends in one way or another, whatever bytes come", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.uint8Array({ maxLength: 40 }),
+        fc.nat(welcome.length),
+        fc.nat(welcome.length),
+        async (noise, at, skipped) => {
+          const bytes = Buffer.concat([
+            welcome.subarray(0, at),
+            noise,
+            welcome.subarray(Math.min(at + skipped, welcome.length)),
+          ]);
+          expect(await loginTo(bytes)).not.toBe("");
+        },
+      ),
+      { numRuns: 200 },
+    );
+  });
+});
