@@ -145,7 +145,7 @@ export class Openings {
       if (!result.ok) return this.#connectQueryFailed(server, result.fields);
       if (server.status !== TransactionStatus.Idle) return this.#connectQueryFailed(server, transactionLeftOpen);
       // What it has set is where this server starts from.
-      this.#tested.ask(server, settingsQuestion([]), "the question after settings", (answer) => {
+      this.#tested.ask(server, settingsQuestion(customNames(connectQuery)), "the question after settings", (answer) => {
         server.base = decodeSettings(answer.ok ? answer.row?.[0] : null) ?? server.base;
         this.#opened(server);
       });
@@ -166,6 +166,9 @@ export class Openings {
     this.#sink.opened(server);
   }
 }
+
+/** Whatever could be a setting of the user's own, in lower case: one that is none has no value. */
+const customNames = (sql: string): Set<string> => new Set(sql.toLowerCase().match(/\b[a-z_]\w*\.[a-z_]\w*/g) ?? []);
 
 const transactionLeftOpen: ErrorFields = {
   severity: "ERROR",

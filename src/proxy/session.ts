@@ -246,6 +246,7 @@ export class Session implements SessionListener {
       const before = this.#startup.get(name);
       if (value === null) {
         server.settings = server.settings.without(name);
+        server.baseLost ||= server.base.has(name);
         this.#have(before === null ? this.#settings.without(name) : this.#settings.with(name, before));
         this.#untold ||= before !== null;
       } else if (!isReported(server, name)) {

@@ -20,7 +20,11 @@ const databases = {
   forced: { ...forced, pool_mode: "session" },
   warm: { ...forced, min_pool_size: 2, connect_query: "SET application_name = 'warm'" },
   few: { dbname: "app", max_db_client_connections: 2 },
-  prepared: { ...forced, pool_size: 1, connect_query: "SET search_path = mine; SET ROLE reader" },
+  prepared: {
+    ...forced,
+    pool_size: 1,
+    connect_query: "SET search_path = mine; SET work_mem = '12MB'; SET app.tenant = 't1'; SET ROLE reader",
+  },
   broken: { dbname: "app", connect_query: "SELECT no_such_function()" },
 };
 const users = { [OTHER.user]: { pool_mode: "session", max_user_client_connections: 3 } };
@@ -157,22 +161,25 @@ describe("a user", () => {
 });
 
 describe("connect_query", () => {
-  const state = "SELECT current_setting('search_path') || ' ' || current_user";
+  const state = `SELECT concat_ws(' ', current_setting('search_path'), current_user, current_setting('work_mem'),
+    current_setting('app.tenant', true))`;
 
   test("holds for every client, whatever the one before has changed", async () => {
     const [first, second] = [await client("prepared"), await client("prepared")];
-    expect(await first.value(state)).toBe("mine reader");
+    expect(await first.value(state)).toBe("mine reader 12MB t1");
     for (const change of [
       "SET search_path = public",
       "RESET ROLE",
       "SET ROLE app",
       "DISCARD ALL",
+      "RESET work_mem",
+      "RESET app.tenant",
       "SET work_mem = '1MB'",
     ]) {
       expect((await first.simple(change)).at(-1)).toBe("Z I");
-      expect(await second.value(state), change).toBe("mine reader");
+      expect(await second.value(state), change).toBe("mine reader 12MB t1");
       expect((await first.simple("RESET ALL")).at(-1)).toBe("Z I");
-      expect(await second.value(state), `${change} and RESET ALL`).toBe("mine reader");
+      expect(await second.value(state), `${change} and RESET ALL`).toBe("mine reader 12MB t1");
     }
     await first.simple("SET search_path = public");
     expect(await first.value("SHOW search_path")).toBe("public");
