@@ -95,7 +95,8 @@ function quoteName(name: string): string {
 
 /** Asks a session which settings were made in it: one JSON object, names to values. */
 export const SETTINGS_QUESTION = `SELECT coalesce(pg_catalog.json_object_agg(name, setting), '{}')::text FROM (
-  SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session' AND name !~ '^transaction_'
+  SELECT name, setting FROM pg_catalog.pg_settings WHERE source = 'session'
+    AND name NOT IN ('transaction_deferrable', 'transaction_isolation', 'transaction_read_only')
   UNION ALL SELECT 'role', pg_catalog.current_setting('role') WHERE pg_catalog.current_setting('role') <> 'none') s`;
 
 /** Reads the answer; null when it is not one. */
