@@ -11,7 +11,7 @@ const ALL_SETTINGS = `SELECT string_agg(name || '=' || coalesce(setting, ''), E'
 
 /**
  * SQL that gives every setting that an ordinary user can change another value. Left out: what ends with the transaction, what only
- * a seed or an encoding can be, and what has to go with the client's connection.
+ * a seed or an encoding can be, what has to go with the client's connection, and what a server that had temporary tables cannot change.
  */
 const CHANGES = `SELECT string_agg(format('SET %I = %L', name, other), ';') FROM (
     SELECT name, CASE vartype
@@ -22,7 +22,7 @@ const CHANGES = `SELECT string_agg(format('SET %I = %L', name, other), ';') FROM
       END AS other
     FROM pg_settings WHERE context = 'user'
       AND name NOT IN ('transaction_isolation', 'transaction_read_only', 'transaction_deferrable', 'seed',
-        'exit_on_error', 'ssl_renegotiation_limit', 'default_with_oids', 'client_min_messages')
+        'exit_on_error', 'temp_buffers', 'ssl_renegotiation_limit', 'default_with_oids', 'client_min_messages')
       AND name !~ '^tcp_') s
   WHERE other IS NOT NULL`;
 
