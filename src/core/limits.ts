@@ -23,6 +23,9 @@ export const RESEND_MAX = 3;
 export const LOGIN_RETRY_INITIAL_MS = 10;
 /** A ROLLBACK or reset query that takes longer costs the server its connection. */
 export const RESET_TIMEOUT_MS = 5_000;
+/** What a server connection in clear reads into: the first size, and that after a read which filled it. */
+export const RECEIVE_BYTES_MIN = 8_192;
+export const RECEIVE_BYTES_MAX = 65_536;
 /** After our last words a client has this long to close its side. */
 export const LINGER_MS = 5_000;
 /** A cancel request that a server has not taken by then is given up. */

@@ -20,6 +20,8 @@ export interface ServerHolder {
   /** Bytes of replies, valid only during the call unless flushed. */
   reply(buffer: Buffer, start: number, end: number): void;
   readonly session: SessionListener;
+  /** Whether nothing of all replies so far waits to be sent on: their memory is free. */
+  readonly allSent: boolean;
   /** A ReadyForQuery with this status was handed over. The holder may release the server within this call. */
   ready(status: number): void;
   /** A request of our own (settings) failed: the server is not what the client expects. */

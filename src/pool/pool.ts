@@ -14,8 +14,8 @@ import { millis } from "../core/units.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import type { Transport } from "../protocol/transport.ts";
 import { isShutdown, type LossCause, memberIsGoing } from "./loss.ts";
-import { type Endpoint, type LoginFacts, Server, type ServerOwner } from "./server.ts";
-import { type LoginFailure, ServerLogin } from "./server-login.ts";
+import { type Endpoint, Server, type ServerOwner } from "./server.ts";
+import { type LoginFacts, type LoginFailure, ServerLogin } from "./server-login.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
 /** Settings of a pool, under PgBouncer's names in the configuration. Times in ms, 0 for "never". */

@@ -10,14 +10,15 @@ import type { ServerTls } from "../auth/tls-options.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import type { ProxyError } from "../core/errors.ts";
 import { WHOLE_BACKEND_MESSAGE_BYTES_MAX } from "../core/limits.ts";
-import { millis } from "../core/units.ts";
+import { type Millis, millis } from "../core/units.ts";
 import { Backend, HEADER_BYTES } from "../protocol/constants.ts";
 import { Framer, type FrameSink, STOP, type Verdict, WHOLE } from "../protocol/framer.ts";
 import { decodeError, decodeParameterStatus, type ErrorFields, passwordMessage } from "../protocol/messages.ts";
 import { BodyReader, MalformedBody } from "../protocol/reader.ts";
+import { ReceiveBuffer } from "../protocol/receive-buffer.ts";
 import { sslRequest, startupMessage } from "../protocol/startup.ts";
 import { Transport, type TransportSink } from "../protocol/transport.ts";
-import type { Endpoint, LoginFacts } from "./server.ts";
+import type { Endpoint } from "./server.ts";
 
 /** Who logs in, and how. */
 export interface LoginOptions {
@@ -32,6 +33,15 @@ export interface LoginOptions {
   readonly derivations: ScramDerivations;
   /** Startup parameters beyond user and database. */
   readonly parameters?: ReadonlyMap<string, string>;
+}
+
+/** What login learnt. */
+export interface LoginFacts {
+  readonly endpoint: Endpoint;
+  readonly parameters: Map<string, string>;
+  readonly pid: number;
+  readonly key: Buffer;
+  readonly loggedInAt: Millis;
 }
 
 /** Why a login failed. */
@@ -92,9 +102,11 @@ export class ServerLogin implements TransportSink, FrameSink {
 
   #open(): Transport {
     const { host, port } = this.#options.endpoint;
-    const socket = connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 });
+    const received = new ReceiveBuffer();
+    const options = { host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: 30_000 };
+    const socket = connect({ ...options, onread: received.option });
     socket.once("connect", () => this.#connected());
-    return new Transport(socket, this);
+    return new Transport(socket, this, received);
   }
 
   #connected(): void {

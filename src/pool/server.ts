@@ -23,6 +23,7 @@ import { droppingTags, tellingLengths, tellingTags } from "./command-tags.ts";
 import { fakeAnswer } from "./fake-answers.ts";
 import type { ServerHolder } from "./holder.ts";
 import { type LossCause, lossFields } from "./loss.ts";
+import type { LoginFacts } from "./server-login.ts";
 import { followsClient, SettingsSet } from "./settings.ts";
 import { ServerStatements } from "./statements.ts";
 
@@ -52,15 +53,6 @@ type State =
   | { readonly kind: "active"; readonly holder: ServerHolder }
   | { readonly kind: "tested"; readonly done: (result: OwnResult) => void; readonly now: () => Millis }
   | { readonly kind: "closed" };
-
-/** What login learnt. */
-export interface LoginFacts {
-  readonly endpoint: Endpoint;
-  readonly parameters: Map<string, string>;
-  readonly pid: number;
-  readonly key: Buffer;
-  readonly loggedInAt: Millis;
-}
 
 export class Server implements FrameSink, TransportSink {
   readonly endpoint: Endpoint;
@@ -124,7 +116,13 @@ export class Server implements FrameSink, TransportSink {
   takeBack(now: Millis): void {
     assert(this.#state.kind === "active", `taken back while ${this.#state.kind}`);
     assert(this.exchange.empty && this.status === TransactionStatus.Idle, "taken back dirty");
+    if (this.#unsent) this.#transport.forsake();
     this.#toIdle(now);
+  }
+
+  /** Whether what the holder was given is still on its way to the client. */
+  get #unsent(): boolean {
+    return this.#state.kind === "active" && !this.#state.holder.allSent;
   }
 
   #toIdle(now: Millis): void {
@@ -191,6 +189,7 @@ export class Server implements FrameSink, TransportSink {
   run(sql: string, now: () => Millis, done: (result: OwnResult) => void): void {
     assert(this.#state.kind === "idle" || this.#state.kind === "active", `run while ${this.#state.kind}`);
     assert(this.exchange.empty, "run with replies owed");
+    if (this.#unsent) this.#transport.forsake();
     this.#ownRow = null;
     this.#state = { kind: "tested", done, now };
     this.#ownQuery();
@@ -223,6 +222,7 @@ export class Server implements FrameSink, TransportSink {
   }
 
   resumeReplies(): void {
+    if (!this.#unsent) this.#transport.reuse();
     this.#transport.resume();
   }
 
@@ -253,11 +253,12 @@ export class Server implements FrameSink, TransportSink {
 
   bytes(buffer: Buffer, start: number, end: number): void {
     if (this.#state.kind === "closed") return;
+    if (!this.#unsent) this.#transport.reuseEarlier();
     this.#framer.push(buffer, start, end);
     const state = this.#state;
-    if (state.kind !== "active") return;
-    if (!this.midMessage) this.#giveFakes(state.holder);
-    state.holder.flushReplies();
+    if (state.kind === "active" && !this.midMessage) this.#giveFakes(state.holder);
+    if (state.kind === "active") state.holder.flushReplies();
+    if (!this.#unsent) this.#transport.reuse();
   }
 
   drained(): void {

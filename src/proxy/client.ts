@@ -124,8 +124,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     if (this.#state.kind !== "active" || this.#state.server.exchange.stalled) this.#leave("client said goodbye");
   }
 
-  // Seeking a server
-
   seek(target: Target): Server | null {
     this.target = target;
     this.waitingSince = this.#context.clock.now();
@@ -196,6 +194,10 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
   reply(buffer: Buffer, start: number, end: number): void {
     this.#replied = true;
     this.#transport.add(buffer, start, end);
+  }
+
+  get allSent(): boolean {
+    return this.#transport.allSent;
   }
 
   flushReplies(): void {
@@ -283,8 +285,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     this.#context.traffic.countError(error.code);
     this.#standIn(new FailedTransaction(error, false, false, this.session.mapper));
   }
-
-  // The server is gone
 
   lost(cause: LossCause): void {
     const state = this.#state;
