@@ -4,8 +4,8 @@
 
 import { RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN } from "../core/limits.ts";
 
-/** What a client may have on its way, and one more: the bytes at which a socket counts as congested, twice. */
-const SPARE_BLOCKS_MAX = 2;
+/** What a client may have on its way: as much as makes its socket congested. */
+const SPARE_BLOCKS_MAX = 1;
 
 /** Net's option of the same name. */
 interface OnRead {
