@@ -3,6 +3,9 @@
 
 import { Command, InvalidArgumentError, Option } from "commander";
 import { APPLICATION } from "../test/support/cluster.ts";
+import { backpressureTable, measureBackpressure } from "./backpressure.ts";
+import { bulkTable, measureBulk } from "./bulk.ts";
+import { serveBystander } from "./bystander.ts";
 import { type ComparisonOptions, checkSize, compare, type Load, type Protocol } from "./comparison.ts";
 import { idleCost, idleTable } from "./idle.ts";
 import { serveIdleClients } from "./idle-clients.ts";
@@ -152,6 +155,29 @@ async function idle({ clients }: { clients: number }): Promise<void> {
   });
 }
 
+async function backpressure(flags: { megabytes: number; seconds: number; only?: string }): Promise<void> {
+  const surroundings = describeSurroundings();
+  const options = { size: flags.megabytes * 1_000_000, pauseMs: flags.seconds * 1000, only: flags.only ?? null };
+  await withTestbed(0, null, async (testbed, signal) => {
+    const outcomes = await measureBackpressure(testbed, options, say, signal);
+    const file = writeReport("backpressure", { ...surroundings, parameters: options, outcomes });
+    for (const line of [...surroundingsInWords(surroundings), backpressureTable(outcomes), file]) console.log(line);
+  });
+}
+
+async function bulk({ megabytes, rounds }: { megabytes: number; rounds: number }): Promise<void> {
+  const surroundings = describeSurroundings();
+  const options = { size: megabytes * 1_000_000, rounds };
+  await withTestbed(0, null, async (testbed, signal) => {
+    const before = machineTime(testbed.cluster.directory);
+    const cells = await measureBulk(testbed, options, say, signal);
+    const { others } = disturbance(before, machineTime(testbed.cluster.directory));
+    const file = writeReport("bulk", { ...surroundings, parameters: options, others, cells });
+    const noise = `of the machine's processor time other processes took ${(others * 100).toFixed(0)} %`;
+    for (const line of [...surroundingsInWords(surroundings), bulkTable(cells), noise, file]) console.log(line);
+  });
+}
+
 const program = new Command("bench").description("pgsteer beside PgBouncer, HAProxy and a direct connection");
 
 function comparisonCommand(name: string, description: string, defaults: { clients: number[]; scale: number }): Command {
@@ -180,6 +206,23 @@ program
   .description("memory per idle client")
   .option("--clients <n>", "idle clients", count, 1000)
   .action(idle);
+program
+  .command("backpressure")
+  .description("memory while one side is slower than the other")
+  .option("--megabytes <n>", "of what is large", count, 1000)
+  .option("--seconds <n>", "that somebody stands still", count, 10)
+  .option("--only <text>", "the scenarios whose names have it")
+  .action(backpressure);
+program
+  .command("bulk")
+  .description("SELECT and COPY of 1 GB, through every path")
+  .option("--megabytes <n>", "that are moved at a time", count, 1000)
+  .option("--rounds <n>", "transfers of each kind through each path", count, 3)
+  .action(bulk);
+program
+  .command("bystander", { hidden: true })
+  .argument("<port>", "where to connect", count)
+  .action((port: number) => serveBystander({ host: "127.0.0.1", port, ...APPLICATION }));
 program
   .command("idle-clients", { hidden: true })
   .argument("<port>", "where to connect", count)

@@ -36,6 +36,9 @@ export const RESET_TIMEOUT_MS = 5_000;
 export const CEDE_AFTER_MS = 100;
 /** After a failed login `min_pool_size` waits this long for the next, so that a member that is down is left alone; clients do not. */
 export const REFILL_RETRY_MS = 15_000;
+/** What a server connection in clear reads into: the first size, and that after a read which filled it. */
+export const RECEIVE_BYTES_MIN = 8_192;
+export const RECEIVE_BYTES_MAX = 65_536;
 /** After our last words a client has this long to close its side. */
 export const LINGER_MS = 5_000;
 /** Cancel keys: PostgreSQL's limit from protocol 3.2 on. A request with a longer one is malformed, 08P01. */

@@ -22,6 +22,8 @@ export interface ServerHolder {
   readonly session: SessionListener;
   /** A ReadyForQuery inside a transaction came: true where the holder allows none, and has ended. */
   refusesTransaction(): boolean;
+  /** Whether nothing of all replies so far waits to be sent on: their memory is free. */
+  readonly allSent: boolean;
   /** A ReadyForQuery with this status was handed over. The holder may release the server within this call. */
   ready(status: number): void;
   /** A request of our own (settings) failed: the server is not what the client expects. */

@@ -17,6 +17,7 @@ import { Backend, HEADER_BYTES } from "../protocol/constants.ts";
 import { Framer, type FrameSink, STOP, type Verdict, WHOLE } from "../protocol/framer.ts";
 import { decodeError, decodeParameterStatus, type ErrorFields, passwordMessage } from "../protocol/messages.ts";
 import { BodyReader, MalformedBody } from "../protocol/reader.ts";
+import { ReceiveBuffer } from "../protocol/receive-buffer.ts";
 import { sslRequest, startupMessage } from "../protocol/startup.ts";
 import { Transport, type TransportSink } from "../protocol/transport.ts";
 import type { Endpoint, LoginFacts } from "./login-facts.ts";
@@ -116,12 +117,13 @@ export class ServerLogin implements TransportSink, FrameSink {
 
   #open(): Transport {
     const { host, port } = this.#options.endpoint;
-    const socket = connect({ ...netAddress(host, port), noDelay: true });
+    const received = new ReceiveBuffer();
+    const socket = connect({ ...netAddress(host, port), noDelay: true, onread: received.option });
     socket.once("connect", () => {
       keepAlive(socket, this.#options.keepAlive === undefined ? usualKeepAlive : this.#options.keepAlive);
       this.#connected();
     });
-    return new Transport(socket, this);
+    return new Transport(socket, this, received);
   }
 
   #connected(): void {

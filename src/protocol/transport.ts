@@ -7,9 +7,10 @@ import type { Clock, Timer } from "../core/clock.ts";
 import { LINGER_MS } from "../core/limits.ts";
 import { millis } from "../core/units.ts";
 import { Gather } from "./gather.ts";
+import type { ReceiveBuffer } from "./receive-buffer.ts";
 
 export interface TransportSink {
-  /** Bytes arrived. `buffer` is the receiver's to keep. */
+  /** Bytes arrived. `buffer` is the receiver's to keep, unless it says `reuse`. */
   bytes(buffer: Buffer, start: number, end: number): void;
   /** The peer has taken what was written: a `flush` that returned false is made good. */
   drained(): void;
@@ -26,10 +27,14 @@ export class Transport {
   readonly #out = new Gather();
   #paused = false;
   #linger: Timer | null = null;
+  #received: ReceiveBuffer | null;
 
-  constructor(socket: Socket, sink: TransportSink) {
+  /** `received`: what `socket` was told to read into, if anything. */
+  constructor(socket: Socket, sink: TransportSink, received: ReceiveBuffer | null = null) {
     this.#socket = socket;
     this.#sink = sink;
+    this.#received = received;
+    received?.deliverTo((buffer, start, end) => this.#sink.bytes(buffer, start, end));
     this.#listen();
   }
 
@@ -44,6 +49,26 @@ export class Transport {
   /** Whether the peer is slow: what was written has not left yet. */
   get congested(): boolean {
     return this.#socket.writableNeedDrain;
+  }
+
+  /** Whether nothing that was added or written waits to leave. */
+  get allSent(): boolean {
+    return this.#out.length === 0 && this.#socket.writableLength === 0;
+  }
+
+  /** All bytes received so far have been used, those of the present call included: their memory is free. */
+  reuse(): void {
+    this.#received?.reuse();
+  }
+
+  /** All bytes received before the present call have been used. */
+  reuseEarlier(): void {
+    this.#received?.reuseEarlier();
+  }
+
+  /** Bytes received so far are in somebody's hands who will not say when they have been used. */
+  forsake(): void {
+    this.#received?.forsake();
   }
 
   /** Hands the stream to another owner. */
@@ -64,6 +89,8 @@ export class Transport {
     this.#socket.on("error", (error) => {
       this.#error ??= error;
     });
+    // TLS takes the bytes from below and has memory of its own.
+    this.#received = null;
     this.#socket = make(this.#socket);
     this.#listen();
   }

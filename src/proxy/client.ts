@@ -140,8 +140,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     this.leave(error?.message ?? "client closed the connection", this.#departure.graceMs);
   }
 
-  // ReaderHost: what the client sends
-
   /** What was asked before the goodbye is still carried out, as PostgreSQL does. */
   goodbye(): void {
     this.#departure.ended = true;
@@ -218,6 +216,10 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
   reply(buffer: Buffer, start: number, end: number): void {
     this.#replied = true;
     this.#transport.add(buffer, start, end);
+  }
+
+  get allSent(): boolean {
+    return this.#transport.allSent;
   }
 
   flushReplies(): void {

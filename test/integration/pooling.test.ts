@@ -352,6 +352,21 @@ describe("a slow", () => {
     expect(received).toBeLessThan(all + 200);
   });
 
+  test("reader gets its own answers, whatever its server has said to others meanwhile", async () => {
+    const [reader, other] = [await client(pgsteer().login("write")), await client(pgsteer().login("write"))];
+    reader.socket.pause();
+    // More than the kernel keeps, one answer at a time: what is not sent yet waits in the router while its server serves on.
+    for (let count = 0; count < 1500; count += 1) {
+      reader.send(frontend.query(`SELECT ${count}, repeat('${count}.', 2000)`));
+      expect(await other.value(`SELECT repeat('y${count}', 1000)`)).toBe(`y${count}`.repeat(1000));
+    }
+    reader.socket.resume();
+    for (let count = 0; count < 1500; count += 1) {
+      const row = (await reader.untilReady()).find((each) => each?.type === "D");
+      expect(row?.body.toString("latin1").endsWith(`${count}.`.repeat(2000)), `answer ${count}`).toBe(true);
+    }
+  });
+
   test("server makes a writer of 200 MB wait", async () => {
     const writer = await client(pgsteer().login("write"));
     const pid = Number(await writer.value("SELECT pg_backend_pid()"));

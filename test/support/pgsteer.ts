@@ -62,7 +62,11 @@ export interface Pgsteer {
   stop(graceMs?: number): Promise<void>;
 }
 
-function configurationFor(cluster: Cluster, ports: PgsteerPorts, userlist: string): PgsteerConfiguration {
+/** What pgsteer stands in front of. Without etcd the test's `configure` says where its servers are. */
+export type Surroundings = Pick<Cluster, "directory" | "processes"> &
+  Partial<Pick<Cluster, "scope" | "namespace" | "etcdEndpoints">>;
+
+function configurationFor(cluster: Surroundings, ports: PgsteerPorts, userlist: string): PgsteerConfiguration {
   const address = "127.0.0.1";
   const listener = (route: Route) => ({ name: route, address, port: ports[route], route, pool_mode: "transaction" });
   return {
@@ -71,7 +75,7 @@ function configurationFor(cluster: Cluster, ports: PgsteerPorts, userlist: strin
         source: "etcd",
         scope: cluster.scope,
         namespace: cluster.namespace,
-        etcd: { endpoints: [...cluster.etcdEndpoints] },
+        etcd: { endpoints: [...(cluster.etcdEndpoints ?? [])] },
         probe: { user: PROBE.user, password: PROBE.password, database: PROBE.database },
       },
     },
@@ -97,7 +101,7 @@ async function choosePorts(wanted: Partial<PgsteerPorts>): Promise<PgsteerPorts>
 }
 
 /** Writes `<name>.yaml` and its userlist into the cluster's directory and runs pgsteer with them. It ends with the cluster. */
-export async function startPgsteer(cluster: Cluster, overrides: PgsteerOverrides = {}): Promise<Pgsteer> {
+export async function startPgsteer(cluster: Surroundings, overrides: PgsteerOverrides = {}): Promise<Pgsteer> {
   const name = overrides.name ?? "pgsteer";
   const ports = await choosePorts(overrides.ports ?? {});
   const users = {

@@ -102,6 +102,7 @@ export class Holder implements Waiter, ServerHolder {
   readonly pool: Pool;
   readonly name: string;
   readonly log: string[];
+  readonly allSent = true;
   server: Server | null = null;
   error: ProxyError | null = null;
   cause: LossCause | null = null;

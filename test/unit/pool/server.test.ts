@@ -38,6 +38,7 @@ const holder: ServerHolder = {
   ready: (status) => heard.push(`ready ${String.fromCharCode(status)}`),
   ownRequestFailed: ({ message: words }) => heard.push(`own request failed: ${words}`),
   flushReplies: () => {},
+  allSent: true,
   serverDrained: () => {},
   lost: (cause) => {
     heard.push(`lost: ${cause.kind}`);

@@ -88,6 +88,7 @@ async function working(secret: string, at = port()): Promise<{ server: Server; c
     ready: () => {},
     ownRequestFailed: () => {},
     flushReplies: () => {},
+    allSent: true,
     serverDrained: () => {},
     lost: () => {},
   });
