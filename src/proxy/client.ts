@@ -265,7 +265,9 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     if (this.#draining !== null) this.end(this.#draining);
   }
 
+  /** The rest of a message that was begun would be taken from what the next client says. */
   #giveBack(server: Server): void {
+    if (!this.#reader.intake.atBoundary) server.close({ kind: "ours", reason: "client left in mid-message" });
     this.#takePool().release(server, this.session.leavesTraces ? "session" : "transaction");
   }
 
@@ -350,8 +352,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker {
     this.#transport.say(writer.finish());
     if (over) this.#becomeIdle();
   }
-
-  // The end
 
   /** Leaves once it is between transactions; at once where it already is. `error` is its last word. */
   drain(error: ProxyError): void {
