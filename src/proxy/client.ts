@@ -294,7 +294,9 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     if (this.#draining !== null) this.end(this.#draining);
   }
 
+  /** The rest of a message that was begun would be taken from what the next client says. */
   #giveBack(server: Server): void {
+    if (!this.#reader.intake.atBoundary) server.close({ kind: "ours", reason: "client left in mid-message" });
     this.#takePool().release(server, this.session.remains);
   }
 

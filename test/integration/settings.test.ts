@@ -55,6 +55,17 @@ describe("with one server for all, a session's", () => {
   });
   const login = () => pgsteer().login("write");
 
+  test("half a message goes with it: the next one's statements do not become its other half", async () => {
+    for (const half of [Buffer.from("d\0\0\x03\xe8half", "latin1"), Buffer.from("d\0\0\x03\xe8", "latin1")]) {
+      const leaver = await client(login());
+      leaver.send(frontend.query("SELECT 1"), half);
+      await leaver.untilReady();
+      leaver.destroy();
+      const next = await client(login());
+      expect(await next.value("SELECT 'heard'")).toBe("heard");
+    }
+  });
+
   test("settings reach nobody when it leaves inside a transaction that began right behind them", async () => {
     const leaver = await client(login());
     leaver.send(frontend.query("SET work_mem = '5MB'"), frontend.query("BEGIN"));
