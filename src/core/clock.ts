@@ -18,14 +18,34 @@ export interface Clock {
   every(period: Millis, callback: () => void): Timer;
 }
 
+/** A timer that is later than this was held up by other work. */
+const HELD_UP_MS = 20;
+
+/**
+ * Runs `callback` after what has arrived meanwhile was read: after a pause of the whole process (a long garbage collection, a
+ * machine that stood still) all deadlines are over at once, and Node calls timers before it looks at sockets. An answer that is
+ * there already would count as missing. Returns how to prevent it.
+ */
+function afterReading(callback: () => void): () => void {
+  let immediate = setImmediate(() => {
+    immediate = setImmediate(callback);
+  });
+  return () => clearImmediate(immediate);
+}
+
 /** The machine's clock. */
 export const systemClock: Clock = {
   now: () => millis(performance.now()),
   wall: () => Date.now(),
   after: (delay, callback) => {
-    const timer = setTimeout(callback, delay);
+    const due = performance.now() + delay;
+    let cancel = (): void => clearTimeout(timer);
+    const timer = setTimeout(() => {
+      if (performance.now() - due < HELD_UP_MS) callback();
+      else cancel = afterReading(callback);
+    }, delay);
     timer.unref();
-    return { cancel: () => clearTimeout(timer) };
+    return { cancel: () => cancel() };
   },
   every: (period, callback) => {
     const timer = setInterval(callback, period);

@@ -337,8 +337,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     });
   }
 
-  // LossHost: what is decided about a client whose server is gone
-
   goOn(resent: boolean): void {
     if (resent) this.#resends += 1;
     this.#times?.rested();
