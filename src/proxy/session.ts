@@ -214,7 +214,9 @@ export class Session implements SessionListener {
   /** Nothing is owed any more; `server` stands as its ReadyForQuery said. */
   answered(server: Server): void {
     const making = this.#making;
-    if (making !== null && !this.#failed) {
+    // An error elsewhere in the same write says nothing about what was SET beside it.
+    if (making !== null && this.#failed) this.#touched ||= this.#tags > 0;
+    else if (making !== null) {
       // Fewer are those of a text that was not run.
       if (server.status !== TransactionStatus.Idle || (this.#tags > 0 && this.#tags !== making.settingTags))
         this.#touched = true;

@@ -153,6 +153,16 @@ describe("with one server for all, a session's", () => {
     expect(await other.value("SHOW statement_timeout")).toBe(before);
   });
 
+  test("what is SET beside something that fails, in one write, follows its client and reaches no other", async () => {
+    const [one, other] = [await client(login()), await client(login())];
+    const before = await other.value("SHOW work_mem");
+    one.send(frontend.query("SET work_mem = '2031kB'"), frontend.parse("SELEC"), frontend.sync());
+    await one.untilReady(5000);
+    await one.untilReady(5000);
+    expect(await other.value("SHOW work_mem")).toBe(before);
+    expect(await one.value("SHOW work_mem")).toBe("2031kB");
+  });
+
   test("an encoding is told in PostgreSQL's spelling", async () => {
     const one = await client(login(), { client_encoding: "utf-8" });
     expect(one.parameters.get("client_encoding")).toBe("UTF8");
