@@ -37,6 +37,7 @@ export const errorTable = {
   wait_queue_full: row("53300", "FATAL", true),
   read_only_cluster: row("25006", "FATAL", false),
   statement_exists: row("42P05", "ERROR", false),
+  cached_plan_changed: row("0A000", "ERROR", true),
   leader_changed: row("40001", "ERROR", true),
   in_failed_transaction: row("25P02", "ERROR", false),
   read_interrupted: row("40001", "ERROR", true),

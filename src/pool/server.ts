@@ -19,7 +19,8 @@ import type { Endpoint, LoginFacts } from "./login-facts.ts";
 import { type LossCause, lossFields } from "./loss.ts";
 import { OwnAnswer, type OwnResult } from "./own-answer.ts";
 import { followsClient, SettingsSet } from "./settings.ts";
-import { DUPLICATE_STATEMENT, roleDoubts } from "./sqlstates.ts";
+import { describes } from "./shape.ts";
+import { provoked, roleDoubts } from "./sqlstates.ts";
 import { ServerStatements } from "./statements.ts";
 
 /** Who owns the server: its pool. */
@@ -277,6 +278,7 @@ export class Server implements FrameSink, TransportSink {
     }
     if (state === "idle") return this.#whileIdle(type);
     if (this.#state.kind === "active") this.#giveFakes(this.#state.holder);
+    if (describes(type) && this.exchange.hearer !== null && length <= WHOLE_BACKEND_MESSAGE_BYTES_MAX) return WHOLE;
     const verdict = this.exchange.reply(type);
     if (verdict === UNEXPECTED) {
       this.#violation(`unexpected message type 0x${type.toString(16)}`);
@@ -308,6 +310,7 @@ export class Server implements FrameSink, TransportSink {
       else if (type === Backend.ErrorResponse) this.#errorResponse(buffer, start, end);
       else if (type === Backend.ParameterStatus) this.#parameterStatus(buffer, start, end);
       else if (type === Backend.CommandComplete) this.#commandComplete(buffer, start, end);
+      else if (describes(type)) this.#description(type, buffer, start, end);
       else this.#own.add(type, buffer, start, end);
     } catch (error) {
       if (!(error instanceof MalformedBody)) throw error;
@@ -350,7 +353,7 @@ export class Server implements FrameSink, TransportSink {
       return this.#lose({ kind: "fatal", reason: fields.message, fields, message });
     }
     if (this.#state.kind === "active") this.#giveFakes(this.#state.holder);
-    const replacement = fields.sqlstate === DUPLICATE_STATEMENT ? this.exchange.replacement : null;
+    const replacement = provoked.has(fields.sqlstate) ? this.exchange.replacement : null;
     const verdict = this.exchange.reply(Backend.ErrorResponse);
     if (verdict === UNEXPECTED) return this.#violation("unexpected ErrorResponse");
     if (verdict === SWALLOW) this.#own.failed(fields);
@@ -368,6 +371,14 @@ export class Server implements FrameSink, TransportSink {
     const tag = buffer.toString("latin1", start + HEADER_BYTES, end - 1);
     if (droppingTags.has(tag)) this.statements.clear();
     if (tellingTags.has(tag)) this.#state.holder.session.commandDone(tag);
+  }
+
+  /** An answer to a Describe that somebody hears, the client or we alone. */
+  #description(type: number, buffer: Buffer, start: number, end: number): void {
+    this.exchange.hearer?.hear?.(type, buffer, start + HEADER_BYTES, end);
+    const verdict = this.exchange.reply(type);
+    if (verdict === UNEXPECTED) return this.#violation("unexpected description");
+    if (verdict !== SWALLOW && this.#state.kind === "active") this.#state.holder.reply(buffer, start, end);
   }
 
   #parameterStatus(buffer: Buffer, start: number, end: number): void {

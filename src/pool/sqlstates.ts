@@ -1,7 +1,8 @@
 // Errors of PostgreSQL that mean something to a pool, by SQLSTATE: texts are translated, codes are not
 // (https://www.postgresql.org/docs/current/errcodes-appendix.html).
 
-export const DUPLICATE_STATEMENT = "42P05";
+/** What our own words can stand for: a statement's name that is taken, or that there is not, is asked for to have an error. */
+export const provoked: ReadonlySet<string> = new Set(["42P05", "26000"]);
 /** "cached plan must not change result type", among others. */
 export const FEATURE_NOT_SUPPORTED = "0A000";
 

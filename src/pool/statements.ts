@@ -4,6 +4,7 @@
 
 import { Frontend } from "../protocol/constants.ts";
 import { MessageWriter } from "../protocol/writer.ts";
+import type { Describable, Shape } from "./shape.ts";
 
 /** Names that we give on servers begin like this. */
 export const SERVER_NAME_PREFIX = "pgsteer_";
@@ -14,24 +15,49 @@ export class Statement {
   readonly serverName: string;
   /** The Parse message's body behind the name: the text, a zero byte, the parameter types. */
   readonly definition: Buffer;
+  /** What decides, besides the text, what the text means: the same text names other tables elsewhere. */
+  readonly place: string;
 
-  constructor(serverName: string, definition: Buffer) {
+  constructor(serverName: string, definition: Buffer, place = "") {
     this.serverName = serverName;
     this.definition = definition;
+    this.place = place;
   }
 
   /** The SQL, byte for byte (latin1). */
   get text(): string {
-    return this.definition.toString("latin1", 0, Math.max(0, this.definition.indexOf(0)));
+    return this.definition.toString("latin1", 0, this.#textEnd);
   }
 
-  /** The Parse message. */
-  parseMessage(): Buffer {
-    return new MessageWriter()
-      .message(Frontend.Parse)
-      .string(this.serverName, "latin1")
-      .bytes(this.definition)
-      .finish();
+  /** Whether these are the parameter types that it says itself. */
+  declares(types: Buffer): boolean {
+    return this.definition.subarray(this.#textEnd + 1).equals(types);
+  }
+
+  /** The Parse message; `types`: with these parameter types in place of its own. */
+  parseMessage(types: Buffer | null = null): Buffer {
+    const writer = new MessageWriter().message(Frontend.Parse).string(this.serverName, "latin1");
+    if (types === null) writer.bytes(this.definition);
+    else writer.bytes(this.definition.subarray(0, this.#textEnd + 1)).bytes(types);
+    return writer.finish();
+  }
+
+  get #textEnd(): number {
+    return Math.max(0, this.definition.indexOf(0));
+  }
+}
+
+/** A statement as it was prepared on one server at one time: prepared again it may look different. */
+export class Preparation implements Describable {
+  readonly statement: Statement;
+  /** As the statement says, at its place: as good for everybody who says the same now. */
+  readonly plain: boolean;
+  shape: Shape | null = null;
+  asked = false;
+
+  constructor(statement: Statement, plain: boolean) {
+    this.statement = statement;
+    this.plain = plain;
   }
 }
 
@@ -40,12 +66,12 @@ export class StatementRegistry {
   readonly #held = new Map<string, { readonly statement: Statement; holders: number }>();
   #next = 1;
 
-  /** The statement with this definition; `release` it once for each time. */
-  hold(definition: Buffer): Statement {
-    const key = definition.toString("latin1");
+  /** The statement with this definition, of this place; `release` it once for each time. */
+  hold(definition: Buffer, place = ""): Statement {
+    const key = keyOf(definition, place);
     let entry = this.#held.get(key);
     if (entry === undefined) {
-      entry = { statement: new Statement(`${SERVER_NAME_PREFIX}${this.#next++}`, definition), holders: 0 };
+      entry = { statement: new Statement(`${SERVER_NAME_PREFIX}${this.#next++}`, definition, place), holders: 0 };
       this.#held.set(key, entry);
     }
     entry.holders += 1;
@@ -58,7 +84,7 @@ export class StatementRegistry {
   }
 
   release(statement: Statement): void {
-    const key = statement.definition.toString("latin1");
+    const key = keyOf(statement.definition, statement.place);
     const entry = this.#held.get(key);
     if (entry === undefined || entry.statement !== statement) return;
     entry.holders -= 1;
@@ -67,7 +93,7 @@ export class StatementRegistry {
 
   /** Whoever asks for its text from now on gets a new statement; those who hold it keep it. */
   retire(statement: Statement): void {
-    const key = statement.definition.toString("latin1");
+    const key = keyOf(statement.definition, statement.place);
     if (this.#held.get(key)?.statement === statement) this.#held.delete(key);
   }
 
@@ -76,10 +102,12 @@ export class StatementRegistry {
   }
 }
 
-/** A Parse (then it will be present) or Close of a named statement whose outcome is not known yet. */
+const keyOf = (definition: Buffer, place: string): string => `${definition.toString("latin1")}\0${place}`;
+
+/** A Parse (with what it prepares) or Close (with null) of a named statement whose outcome is not known yet. */
 export interface StatementChange {
   readonly statement: Statement;
-  readonly present: boolean;
+  readonly preparation: Preparation | null;
 }
 
 /**
@@ -88,29 +116,39 @@ export interface StatementChange {
  */
 export class ServerStatements {
   /** What is there once everything on its way has succeeded, least recently used first. */
-  readonly #expected = new Set<Statement>();
-  readonly #certain = new Set<Statement>();
+  readonly #expected = new Map<Statement, Preparation>();
+  readonly #certain = new Map<Statement, Preparation>();
   /** In the order of the stream. */
   readonly #pending: StatementChange[] = [];
   /** What its unnamed statement is; null where there is none, or nobody knows. */
-  unnamed: Statement | null = null;
+  unnamed: Preparation | null = null;
 
   get size(): number {
     return this.#expected.size;
   }
 
-  /** Whether a request that is sent now will find it; it counts as used. */
-  has(statement: Statement): boolean {
-    if (!this.#expected.delete(statement)) return false;
-    this.#expected.add(statement);
-    return true;
+  /** What a request that is sent now will find; it counts as used. */
+  get(statement: Statement): Preparation | null {
+    const found = this.#expected.get(statement);
+    if (found === undefined) return null;
+    this.#expected.delete(statement);
+    this.#expected.set(statement, found);
+    return found;
   }
 
-  /** Notes a Parse or Close that is being sent; `end` it once. */
-  begin(statement: Statement, present: boolean): StatementChange {
-    const change = { statement, present };
+  /** Notes a Parse that is being sent; `end` it once. */
+  preparing(preparation: Preparation): StatementChange {
+    return this.#begin({ statement: preparation.statement, preparation });
+  }
+
+  /** Notes a Close that is being sent; `end` it once. */
+  closing(statement: Statement): StatementChange {
+    return this.#begin({ statement, preparation: null });
+  }
+
+  #begin(change: StatementChange): StatementChange {
     this.#pending.push(change);
-    this.#expect(statement, present);
+    this.#expect(change.statement, change.preparation);
     return change;
   }
 
@@ -118,22 +156,22 @@ export class ServerStatements {
   end(change: StatementChange, done: boolean): void {
     const at = this.#pending.indexOf(change);
     if (at >= 0) this.#pending.splice(at, 1);
-    const { statement, present } = change;
-    if (done && present) this.#certain.add(statement);
+    const { statement, preparation } = change;
+    if (done && preparation !== null) this.#certain.set(statement, preparation);
     else if (done) this.#certain.delete(statement);
     const next = this.#pending.findLast((each) => each.statement === statement);
-    this.#expect(statement, next?.present ?? this.#certain.has(statement));
+    this.#expect(statement, next === undefined ? (this.#certain.get(statement) ?? null) : next.preparation);
   }
 
-  #expect(statement: Statement, present: boolean): void {
-    if (present) this.#expected.add(statement);
+  #expect(statement: Statement, preparation: Preparation | null): void {
+    if (preparation !== null) this.#expected.set(statement, preparation);
     else this.#expected.delete(statement);
   }
 
   /** The one that was not used for longest, where there are more than `max`. */
   surplus(max: number): Statement | null {
     if (this.#expected.size <= max) return null;
-    for (const oldest of this.#expected) return oldest;
+    for (const oldest of this.#expected.keys()) return oldest;
     return null;
   }
 
@@ -141,6 +179,6 @@ export class ServerStatements {
   clear(): void {
     this.#certain.clear();
     this.#expected.clear();
-    for (const { statement, present } of this.#pending) this.#expect(statement, present);
+    for (const { statement, preparation } of this.#pending) this.#expect(statement, preparation);
   }
 }

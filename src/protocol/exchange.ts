@@ -21,8 +21,10 @@ export type Fake = typeof FAKE_PARSE_COMPLETE | typeof FAKE_CLOSE_COMPLETE | typ
 
 /** A simple query whose outcome somebody wants to hear: it is skipped where an open batch has failed. */
 export const WATCHED_QUERY = 4;
+/** A Describe whose answer, or outcome, somebody wants to hear. */
+export const WATCHED_DESCRIBE = 5;
 
-/** What becomes of a Parse, Close or watched query, for whoever keeps account of statements. Exactly one of the calls is made. */
+/** What becomes of a Parse, Close or watched request, for whoever keeps account of statements. Exactly one of the calls is made. */
 export interface Outcome {
   completed(): void;
   /** The server refused it. */
@@ -31,6 +33,8 @@ export interface Outcome {
   skipped(): void;
   /** What the client is told instead of the server's error; null for the server's own words. */
   readonly error: Buffer | null;
+  /** Hears first what answers a watched Describe: each message's body, `buffer[start, end)`. Throws MalformedBody. */
+  hear?(type: number, buffer: Buffer, start: number, end: number): void;
 }
 
 /** Forward the reply to the client. */
@@ -173,6 +177,12 @@ export class Exchange {
   /** What the client is told instead of the error that the server gives to the next request; null for the server's own words. */
   get replacement(): Buffer | null {
     return this.#count > 0 && isAccounted(this.#at(0) & TYPE) ? (this.#outcomes[0]?.error ?? null) : null;
+  }
+
+  /** Who hears the answer to the next request; null for nobody. */
+  get hearer(): Outcome | null {
+    const watched = this.#count > 0 && (this.#at(0) & TYPE) === WATCHED_DESCRIBE;
+    return watched ? (this.#outcomes[0] ?? null) : null;
   }
 
   /** Notes a simple query of our own; its replies are swallowed. */
@@ -349,7 +359,8 @@ const isAccounted = (type: number): boolean =>
   type === FAKE_PARSE_COMPLETE ||
   type === FAKE_CLOSE_COMPLETE ||
   type === FAKE_DEALLOCATE ||
-  type === WATCHED_QUERY;
+  type === WATCHED_QUERY ||
+  type === WATCHED_DESCRIBE;
 
 /** Whether a reply of type `reply` is the last one to a request of type `request`. */
 function ends(request: number, reply: number): boolean {
@@ -366,6 +377,7 @@ function ends(request: number, reply: number): boolean {
     case Frontend.Close:
       return reply === Backend.CloseComplete;
     case Frontend.Describe:
+    case WATCHED_DESCRIBE:
       return reply === Backend.RowDescription || reply === Backend.NoData;
     case Frontend.Execute:
       return (

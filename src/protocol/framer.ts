@@ -24,8 +24,11 @@ export interface FrameSink {
   pass(buffer: Buffer, start: number, end: number): void;
   /** A whole message from its type byte (at `start`) to its end; valid only during the call. */
   whole(type: number, buffer: Buffer, start: number, end: number): void;
-  /** The beginning of a message from its type byte on, all of it where it is shorter; the rest, if any, passes. */
-  head?(type: number, length: number, buffer: Buffer, start: number, end: number): void;
+  /**
+   * The beginning of a message from its type byte on, all of it where it is shorter; the rest, if any, passes. False to read no
+   * further: then these bytes are the owner's, and what follows them is left unread, the rest of the message included.
+   */
+  head?(type: number, length: number, buffer: Buffer, start: number, end: number): boolean;
   /** A length that no message can have. The stream cannot be understood any further: `push` returns its end. */
   malformed(type: number, length: number): void;
 }
@@ -41,6 +44,8 @@ export class Framer {
   #collected: Buffer | null = null;
   #collectedBytes = 0;
   #unread = 0;
+  /** The owner did not take the beginning that it was handed. */
+  #refused = false;
 
   constructor(sink: FrameSink) {
     this.#sink = sink;
@@ -86,15 +91,16 @@ export class Framer {
     this.#collected = null;
   }
 
-  /** Takes `chunk[start, end)`. Returns where it stopped: `end`, or the start of the message that got STOP. */
+  /** Takes `chunk[start, end)`. Returns where it stopped: `end`, the start of the message that got STOP, or where `head` refused. */
   push(chunk: Buffer, start: number, end: number): number {
     let at = start;
+    this.#refused = false;
     if (this.#remaining > 0) at = this.#continue(chunk, at, end);
     if (this.#carried > 0 && this.#remaining === 0) {
       at = this.#completeHeader(chunk, at, end);
       if (this.#carried > 0) return at;
     }
-    while (at < end) {
+    while (at < end && !this.#refused) {
       const available = end - at;
       if (available < HEADER_BYTES) {
         chunk.copy(this.#carry, 0, at, end);
@@ -109,9 +115,9 @@ export class Framer {
       const size = length + 1;
       if (verdict === HEAD && available >= Math.min(size, HEAD_BYTES)) {
         const stop = Math.min(end, at + size);
-        this.#sink.head?.(type, length, chunk, at, stop);
         this.#begin(PASS, size);
         this.#remaining -= stop - at;
+        this.#head(type, length, chunk, at, stop);
         at = stop;
       } else if (available >= size) {
         if (verdict === PASS) this.#sink.pass(chunk, at, at + size);
@@ -169,9 +175,15 @@ export class Framer {
     if (this.#verdict === WHOLE) this.#whole(type, collected, 0, collected.length, collected.length + end - stop);
     else {
       this.#verdict = PASS;
-      this.#sink.head?.(type, collected.readInt32BE(1), collected, 0, collected.length);
+      this.#head(type, collected.readInt32BE(1), collected, 0, collected.length);
     }
     return this.#remaining > 0 && stop < end ? this.#continue(chunk, stop, end) : stop;
+  }
+
+  #head(type: number, length: number, buffer: Buffer, start: number, end: number): void {
+    if (this.#sink.head?.(type, length, buffer, start, end) !== false) return;
+    this.#refused = true;
+    this.#remaining = 0;
   }
 
   /** Finishes a header that was cut. Returns the new position; leaves `#carried` above 0 when it is still cut, or was stopped. */

@@ -5,8 +5,12 @@ import { Backend, Frontend, PROTOCOL_3_0 } from "./constants.ts";
 import { BodyReader } from "./reader.ts";
 import { MessageWriter } from "./writer.ts";
 
-/** ErrorResponse in PostgreSQL's field order. */
-export function errorResponse(error: ProxyError, writer: MessageWriter = new MessageWriter()): MessageWriter {
+/** ErrorResponse in PostgreSQL's field order; `routine`: where PostgreSQL raises it, for drivers that look at that. */
+export function errorResponse(
+  error: ProxyError,
+  writer: MessageWriter = new MessageWriter(),
+  routine: string | null = null,
+): MessageWriter {
   writer.message(Backend.ErrorResponse);
   field(writer, "S", error.severity);
   field(writer, "V", error.severity);
@@ -14,6 +18,7 @@ export function errorResponse(error: ProxyError, writer: MessageWriter = new Mes
   field(writer, "M", error.message);
   if (error.detail !== null) field(writer, "D", error.detail);
   if (error.hint !== null) field(writer, "H", error.hint);
+  if (routine !== null) field(writer, "R", routine);
   return writer.byte(0);
 }
 

@@ -15,6 +15,7 @@ import { TEXT_BYTES_MAX } from "./failed-transaction.ts";
 import type { LossView } from "./failover.ts";
 import { Intake } from "./intake.ts";
 import type { Session } from "./session.ts";
+import { HELD } from "./statement-mapper.ts";
 
 /** The client, as far as its reader needs it. */
 export interface ReaderHost {
@@ -108,19 +109,20 @@ export class ClientReader implements FrameSink {
     this.head(type, end - start - 1, buffer, start, end);
   }
 
-  head(type: number, length: number, buffer: Buffer, start: number, end: number): void {
+  head(type: number, length: number, buffer: Buffer, start: number, end: number): boolean {
     const complete = end - start === length + 1;
     const { server, state } = this.#host;
     try {
       if (state === "failed")
         this.#host.answerFailed(type, complete ? buffer.subarray(start + HEADER_BYTES, end) : null);
-      else if (server !== null) this.#send(server, type, length, buffer, start, end);
+      else if (server !== null) return this.#send(server, type, length, buffer, start, end);
       else if (complete) this.#dispatch(type, buffer, start, end);
       else this.#host.end(new ProxyError("server_error", "the server was lost while a message for it arrived"));
     } catch (error) {
       if (!(error instanceof MalformedBody)) throw error;
       this.#host.end(new ProxyError("protocol_violation", "invalid string in message"));
     }
+    return true;
   }
 
   /** A message that was read to know where it goes. */
@@ -133,22 +135,27 @@ export class ClientReader implements FrameSink {
     }
   }
 
-  /** To the server, as the server must see it. */
-  #send(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): void {
-    this.#session.flight.add(buffer, start, end);
+  /** To the server, as the server must see it. False where it has to wait for an answer, and is put back. */
+  #send(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): boolean {
+    let sent = true;
     if (type === Frontend.Query || type === Frontend.Parse) {
       const instead = this.#session.observe(server, type, length, buffer, start, end);
-      if (instead !== null) return this.#forward(server, type, instead.length - 1, instead, 0, instead.length);
-    }
-    this.#forward(server, type, length, buffer, start, end);
+      if (instead !== null) this.#forward(server, type, instead.length - 1, instead, 0, instead.length);
+      else this.#forward(server, type, length, buffer, start, end);
+    } else sent = this.#forward(server, type, length, buffer, start, end);
+    if (sent) this.#session.flight.add(buffer, start, end);
+    else this.intake.putBack(Buffer.from(buffer.subarray(start, end)));
+    return sent;
   }
 
-  #forward(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): void {
+  #forward(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): boolean {
     let from = start;
     const { mapper } = this.#session;
     if (mapper === null) server.exchange.request(type);
     else from = mapper.send(server, type, length, buffer, start, end);
+    if (from === HELD) return false;
     if (from < end) server.add(buffer, from, end);
+    return true;
   }
 
   /** What is known of a loss. What is in flight is taken. */

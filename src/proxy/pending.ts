@@ -35,9 +35,52 @@ export class Pending {
   }
 }
 
+/** Counts batches, each up to a Sync or simple query: an error in one skips what follows in it, and nothing behind it. */
+export class Batches {
+  #current = 0;
+  readonly #named = new Pending();
+  readonly #unnamed = new Pending();
+
+  /** A Sync or simple query is being sent. */
+  end(): void {
+    this.#current += 1;
+  }
+
+  /** Something that decides what a name stands for is being sent. */
+  named(outcome: Outcome): Outcome {
+    return this.#named.watch(this.#current, outcome);
+  }
+
+  /** The same of the unnamed statement. */
+  unnamed(outcome: Outcome): Outcome {
+    return this.#unnamed.watch(this.#current, outcome);
+  }
+
+  /** Whether what a name stands for hangs on a batch before this one. */
+  get namesOpen(): boolean {
+    return this.#named.anyBefore(this.#current);
+  }
+
+  /** Whether what the unnamed statement is hangs on batches before this one alone. */
+  get unnamedOpen(): boolean {
+    return this.#unnamed.allBefore(this.#current);
+  }
+}
+
 const nothing = (): void => {};
 
 /** An outcome that hears only of what is named. */
 export function outcomeOf(calls: Partial<Outcome>): Outcome {
   return { completed: nothing, failed: nothing, skipped: nothing, error: null, ...calls };
+}
+
+export type Ending = "completed" | "failed" | "skipped";
+
+/** An outcome that is told in one word. */
+export function outcomeIn(then: (ending: Ending) => void): Outcome {
+  return outcomeOf({
+    completed: () => then("completed"),
+    failed: () => then("failed"),
+    skipped: () => then("skipped"),
+  });
 }

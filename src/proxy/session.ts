@@ -86,7 +86,8 @@ export class Session implements SessionListener {
     this.#moves = poolMode !== "session";
     const maps = this.#moves && maxPreparedStatements > 0;
     const run = (server: Server, effects: Effects | null): void => this.#run(server, effects);
-    this.mapper = maps ? new StatementMapper(statements, maxPreparedStatements, this.#binding, run) : null;
+    const place = (): string => placeOf(this.#settings);
+    this.mapper = maps ? new StatementMapper(statements, maxPreparedStatements, this.#binding, place, run) : null;
   }
 
   /** What a server must have in force before it works for this client. */
@@ -335,6 +336,10 @@ export class Session implements SessionListener {
     this.mapper?.close();
   }
 }
+
+/** What decides what a text's tables and functions are, and whose rights count. */
+const placeOf = (settings: SettingsSet): string =>
+  `${settings.get("search_path") ?? ""}\0${settings.get("role") ?? ""}`;
 
 /** Whether the server tells of each change to this setting by itself. */
 function isReported(server: Server, name: string): boolean {

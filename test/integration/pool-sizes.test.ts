@@ -4,7 +4,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { CEDE_AFTER_MS, REFILL_RETRY_MS, RESET_TIMEOUT_MS } from "../../src/core/limits.ts";
 import { SettingsSet } from "../../src/pool/settings.ts";
-import { Statement } from "../../src/pool/statements.ts";
+import { Preparation, Statement } from "../../src/pool/statements.ts";
 import { Holder, PoolBench, until } from "../support/pool-bench.ts";
 import { type Postgres, startPostgres } from "../support/postgres.ts";
 import { queryOnce } from "../support/sql.ts";
@@ -340,7 +340,8 @@ test.each<[string, number, boolean]>([
   const holder = new Holder(pool);
   const server = await holder.acquired();
   await holder.ask("PREPARE one AS SELECT 1");
-  server.statements.end(server.statements.begin(new Statement("one", Buffer.alloc(0)), true), true);
+  const one = new Preparation(new Statement("one", Buffer.alloc(0)), true);
+  server.statements.end(server.statements.preparing(one), true);
   const wanted = SettingsSet.of([["work_mem", "12MB"]]);
   server.bringSettingsTo(wanted);
   await holder.ask("SELECT 1");

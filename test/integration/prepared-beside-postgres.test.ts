@@ -275,7 +275,7 @@ async function compare(variant: Variant, turn: fc.Arbitrary<Drawn>): Promise<voi
     }
   });
   await fc.assert(property, {
-    numRuns: 150,
+    numRuns: 60,
     seed: 7,
     interruptAfterTimeLimit: 30_000,
   });

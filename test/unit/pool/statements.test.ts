@@ -2,7 +2,13 @@
 // last use.
 
 import { describe, expect, test } from "vitest";
-import { SERVER_NAME_PREFIX, ServerStatements, Statement, StatementRegistry } from "../../../src/pool/statements.ts";
+import {
+  Preparation,
+  SERVER_NAME_PREFIX,
+  ServerStatements,
+  Statement,
+  StatementRegistry,
+} from "../../../src/pool/statements.ts";
 import { frontend } from "../../support/raw-client.ts";
 
 const definition = (sql: string, types = "\0\0"): Buffer => Buffer.from(`${sql}\0${types}`, "latin1");
@@ -98,43 +104,46 @@ describe("ServerStatements", () => {
   const named = (count: number) =>
     Array.from({ length: count }, (_, index) => new Statement(`s${index}`, definition(`SELECT ${index}`)));
 
+  const plain = (statement: Statement): Preparation => new Preparation(statement, true);
+  const has = (statements: ServerStatements, statement: Statement): boolean => statements.get(statement) !== null;
+
   const prepare = (statements: ServerStatements, ...list: Statement[]): void => {
-    for (const each of list) statements.end(statements.begin(each, true), true);
+    for (const each of list) statements.end(statements.preparing(plain(each)), true);
   };
   const close = (statements: ServerStatements, statement: Statement): void =>
-    statements.end(statements.begin(statement, false), true);
+    statements.end(statements.closing(statement), true);
 
   test("has what was prepared until it is closed", () => {
     const statements = new ServerStatements();
     const [one, other] = named(2);
     if (one === undefined || other === undefined) throw new Error("none");
     prepare(statements, one);
-    expect([statements.has(one), statements.has(other), statements.size]).toEqual([true, false, 1]);
+    expect([has(statements, one), has(statements, other), statements.size]).toEqual([true, false, 1]);
     prepare(statements, one);
     expect(statements.size).toBe(1);
     close(statements, other);
     close(statements, one);
-    expect([statements.has(one), statements.size]).toEqual([false, 0]);
+    expect([has(statements, one), statements.size]).toEqual([false, 0]);
   });
 
   test("expects what is on its way, and takes back what an error refused or skipped, whatever was sent behind it", () => {
     const statements = new ServerStatements();
     const [one] = named(1);
     if (one === undefined) throw new Error("none");
-    const refused = statements.begin(one, true);
-    expect(statements.has(one)).toBe(true);
-    const skipped = statements.begin(one, false);
-    expect(statements.has(one)).toBe(false);
-    const again = statements.begin(one, true);
+    const refused = statements.preparing(plain(one));
+    expect(has(statements, one)).toBe(true);
+    const skipped = statements.closing(one);
+    expect(has(statements, one)).toBe(false);
+    const again = statements.preparing(plain(one));
     statements.end(refused, false);
     statements.end(skipped, false);
-    expect(statements.has(one)).toBe(true);
+    expect(has(statements, one)).toBe(true);
     statements.end(again, true);
-    expect(statements.has(one)).toBe(true);
-    statements.end(statements.begin(one, false), false);
-    expect(statements.has(one)).toBe(true);
-    statements.end(statements.begin(one, true), false);
-    expect([statements.has(one), statements.size]).toEqual([true, 1]);
+    expect(has(statements, one)).toBe(true);
+    statements.end(statements.closing(one), false);
+    expect(has(statements, one)).toBe(true);
+    statements.end(statements.preparing(plain(one)), false);
+    expect([has(statements, one), statements.size]).toEqual([true, 1]);
   });
 
   test("has a surplus only beyond the bound: what was not used for longest, whatever was asked for meanwhile", () => {
@@ -144,8 +153,8 @@ describe("ServerStatements", () => {
     prepare(statements, first, second, third);
     expect(statements.surplus(3)).toBeNull();
     expect(statements.surplus(2)).toBe(first);
-    statements.has(first);
-    statements.has(unknown);
+    has(statements, first);
+    has(statements, unknown);
     expect(statements.surplus(2)).toBe(second);
     close(statements, second);
     expect(statements.surplus(1)).toBe(third);
@@ -158,11 +167,11 @@ describe("ServerStatements", () => {
     const [one, other, late] = named(3);
     if (!(one && other && late)) throw new Error("none");
     prepare(statements, one, other);
-    const change = statements.begin(late, true);
-    const unnamed = new Statement("", definition("SELECT 1"));
+    const change = statements.preparing(plain(late));
+    const unnamed = plain(new Statement("", definition("SELECT 1")));
     statements.unnamed = unnamed;
     statements.clear();
-    expect([statements.has(one), statements.has(late), statements.size]).toEqual([false, true, 1]);
+    expect([has(statements, one), has(statements, late), statements.size]).toEqual([false, true, 1]);
     statements.end(change, true);
     expect(statements.size).toBe(1);
     expect(statements.unnamed).toBe(unnamed);

@@ -58,13 +58,14 @@ class Recorder implements FrameSink {
     this.lines.push(`whole ${type} ${buffer.toString("hex", start, end)}`);
   }
 
-  head(type: number, length: number, buffer: Buffer, start: number, end: number): void {
+  head(type: number, length: number, buffer: Buffer, start: number, end: number): boolean {
     this.#endPass();
     // At least HEAD_BYTES, or all: how much more of it depends on the cuts.
     expect(end - start).toBeGreaterThanOrEqual(Math.min(HEAD_BYTES, length + 1));
     expect(end - start).toBeLessThanOrEqual(length + 1);
     this.lines.push(`head ${type} ${length}`);
     this.pass(buffer, start, end);
+    return true;
   }
 
   malformed(type: number, length: number): void {
@@ -331,7 +332,10 @@ describe("Framer under arbitrary bytes", () => {
               return verdict === WHOLE && length > 100 ? PASS : verdict;
             },
             pass: take,
-            head: (_type, _length, buffer, start, end) => take(buffer, start, end),
+            head: (_type, _length, buffer, start, end) => {
+              take(buffer, start, end);
+              return true;
+            },
             whole: (_type, buffer, start, end) => {
               take(buffer, start, end);
               expect(framer.unread).toBeGreaterThanOrEqual(0);
