@@ -128,10 +128,8 @@ export class Server implements FrameSink, TransportSink {
    * affair, and it must find none.
    */
   bringSettingsTo(wanted: SettingsSet, alone = false): void {
-    const parts = [
-      alone && this.statements.size > 0 ? "DEALLOCATE ALL" : null,
-      wanted.sqlFrom(this.settings, this.base),
-    ];
+    const drops = alone && this.statements.size > 0 ? "DEALLOCATE ALL" : null;
+    const parts = [drops, wanted.sqlFrom(this.settings, this.base)];
     if (alone) {
       this.statements.clear();
       this.statements.unnamed = null;
