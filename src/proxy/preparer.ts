@@ -155,7 +155,8 @@ export class Preparer {
 
   #preparation(named: Named, types: Buffer | null): Preparation {
     const { statement } = named;
-    const plain = (types === null || statement.declares(types)) && this.#place() === statement.place;
+    const { place } = statement;
+    const plain = place === null || ((types === null || statement.declares(types)) && this.#place() === place);
     const made = new Preparation(statement, plain);
     if (named.known === null) named.fits = made;
     return made;

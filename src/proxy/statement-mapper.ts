@@ -192,7 +192,7 @@ export class StatementMapper {
   }
 
   #statement(name: string, definition: Buffer): Statement {
-    return name === "" ? new Statement("", definition, this.#place()) : this.#registry.hold(definition, this.#place());
+    return name === "" ? new Statement("", definition) : this.#registry.hold(definition, this.#place());
   }
 
   /**
