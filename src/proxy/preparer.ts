@@ -34,11 +34,11 @@ export class Preparer {
   readonly #registry: StatementRegistry;
   readonly #serverMax: number;
   readonly #batches: Batches;
-  readonly #place: () => string;
+  readonly #place: () => string | null;
   #trial: Trial | null = null;
 
-  /** `serverMax`: statements that a server keeps. `place` tells what decides, besides its text, what a statement means now. */
-  constructor(registry: StatementRegistry, serverMax: number, batches: Batches, place: () => string) {
+  /** `serverMax`: statements that a server keeps. `place` tells what decides, besides its text, what a statement means now; null where that cannot be told. */
+  constructor(registry: StatementRegistry, serverMax: number, batches: Batches, place: () => string | null) {
     this.#registry = registry;
     this.#serverMax = serverMax;
     this.#batches = batches;

@@ -342,6 +342,26 @@ describe("the same text in two schemas", () => {
     }
   });
 
+  test.each([
+    ["SET LOCAL search_path = ", "simple"],
+    ["SET LOCAL search_path = ", "extended"],
+    ["SET LOCAL SCHEMA ", "simple"],
+    ["SET search_path TO ", "extended"],
+    ["SELECT set_config('search_path', ", "simple"],
+  ] as const)("is two statements in transactions that choose theirs by %s, %s", async (choose, way) => {
+    const [one, other] = [await routed(narrow), await routed(narrow)];
+    await (await routed(narrow)).simple("BEGIN");
+    for (const name of ["s", "t"]) {
+      for (const [client, schema, value] of [[one, "one", "1"] as const, [other, "other", "other"] as const]) {
+        await client.simple("BEGIN");
+        await client[way](`${choose}'${schema}'${choose.includes("(") ? ", true)" : ""}`);
+        const told = await batch(client, ...prepare(text, name), call(name));
+        expect(told).toEqual(["1", "t", "T", "2", `D ${value}`, "C SELECT 1", "Z T"]);
+        await client.simple("COMMIT");
+      }
+    }
+  });
+
   test("is refused to a client that has moved to the other, and comes back with it", async () => {
     const twins = await Twins.of(pair);
     await twins.query("SET search_path = one");
@@ -372,7 +392,7 @@ const changes = [
 const texts = (mark: string) => [
   `${select} /* ${mark} */`,
   `SELECT b FROM shape /* ${mark} */`,
-  `INSERT INTO shape VALUES (2) RETURNING *, '${mark}'`,
+  `INSERT INTO shape SELECT * FROM shape WHERE b = '${mark}' RETURNING *`,
   `DELETE FROM shape WHERE b = '${mark}'`,
 ];
 const names = ["", "p", "q"];
