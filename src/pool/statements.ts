@@ -15,10 +15,10 @@ export class Statement {
   readonly serverName: string;
   /** The Parse message's body behind the name: the text, a zero byte, the parameter types. */
   readonly definition: Buffer;
-  /** What decides, besides the text, what the text means: the same text names other tables elsewhere. */
-  readonly place: string;
+  /** What decides, besides the text, what the text means: the same text names other tables elsewhere. Null where nobody shares it. */
+  readonly place: string | null;
 
-  constructor(serverName: string, definition: Buffer, place = "") {
+  constructor(serverName: string, definition: Buffer, place: string | null = null) {
     this.serverName = serverName;
     this.definition = definition;
     this.place = place;
@@ -50,7 +50,7 @@ export class Statement {
 /** A statement as it was prepared on one server at one time: prepared again it may look different. */
 export class Preparation implements Describable {
   readonly statement: Statement;
-  /** As the statement says, at its place: as good for everybody who says the same now. */
+  /** As the statement says, at its place: good for everybody who says the same now. */
   readonly plain: boolean;
   shape: Shape | null = null;
   asked = false;
@@ -102,7 +102,7 @@ export class StatementRegistry {
   }
 }
 
-const keyOf = (definition: Buffer, place: string): string => `${definition.toString("latin1")}\0${place}`;
+const keyOf = (definition: Buffer, place: string | null): string => `${definition.toString("latin1")}\0${place ?? ""}`;
 
 /** A Parse (with what it prepares) or Close (with null) of a named statement whose outcome is not known yet. */
 export interface StatementChange {

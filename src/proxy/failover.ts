@@ -99,6 +99,8 @@ function readLost(view: LossView): Aftermath {
 }
 
 function writeLost(view: LossView): Aftermath {
+  // Only requests of our own were under way.
+  if (view.flight?.length === 0 && !view.keepsServer && canRerun(view)) return { kind: "rerun", flight: view.flight };
   const text = view.flight === null ? null : loneQuery(view.flight);
   if (view.flight === null || text === null || opensTransaction(text) === null) return outcomeUnknown(view);
   // Opening a transaction changes nothing.

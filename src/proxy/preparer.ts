@@ -34,11 +34,11 @@ export class Preparer {
   readonly #registry: StatementRegistry;
   readonly #serverMax: number;
   readonly #batches: Batches;
-  readonly #place: () => string;
+  readonly #place: () => string | null;
   #trial: Trial | null = null;
 
-  /** `serverMax`: statements that a server keeps. `place` tells what decides, besides its text, what a statement means now. */
-  constructor(registry: StatementRegistry, serverMax: number, batches: Batches, place: () => string) {
+  /** `serverMax`: statements that a server keeps. `place` tells what decides, besides its text, what a statement means now; null where that cannot be told. */
+  constructor(registry: StatementRegistry, serverMax: number, batches: Batches, place: () => string | null) {
     this.#registry = registry;
     this.#serverMax = serverMax;
     this.#batches = batches;
@@ -155,7 +155,8 @@ export class Preparer {
 
   #preparation(named: Named, types: Buffer | null): Preparation {
     const { statement } = named;
-    const plain = (types === null || statement.declares(types)) && this.#place() === statement.place;
+    const { place } = statement;
+    const plain = place === null || ((types === null || statement.declares(types)) && this.#place() === place);
     const made = new Preparation(statement, plain);
     if (named.known === null) named.fits = made;
     return made;

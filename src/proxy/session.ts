@@ -70,6 +70,8 @@ export class Session implements SessionListener {
   #making: Effects | null = null;
   #tags = 0;
   #failed = false;
+  /** What names stand for is not what its settings say, up to the end of the transaction. */
+  #relocated = false;
   /** Without a mapper: what the client's named statements do, all together, each time that it runs anything. */
   #lasting: Effects | null = null;
 
@@ -86,8 +88,14 @@ export class Session implements SessionListener {
     this.#moves = poolMode !== "session";
     const maps = this.#moves && maxPreparedStatements > 0;
     const run = (server: Server, effects: Effects | null): void => this.#run(server, effects);
-    const place = (): string => placeOf(this.#settings);
+    const place = (): string | null => this.#place();
     this.mapper = maps ? new StatementMapper(statements, maxPreparedStatements, this.#binding, place, run) : null;
+  }
+
+  /** What decides what a text's tables and functions are, and whose rights count; null where only the server can tell. */
+  #place(): string | null {
+    if (this.#relocated || (this.#touched && this.#binding.bound)) return null;
+    return `${this.#settings.get("search_path") ?? ""}\0${this.#settings.get("role") ?? ""}`;
   }
 
   /** What a server must have in force before it works for this client. */
@@ -183,6 +191,7 @@ export class Session implements SessionListener {
     const does = effects ?? this.#lasting ?? (this.#createsTemporary ? creation : null);
     if (does === null) return;
     this.#binding.runs(does);
+    if (does.relocates) this.#relocated = true;
     const { settings, customNames } = does;
     for (const name of customNames) this.#named.add(name);
     for (const { name, value } of settings ?? []) if (value === null) this.#mayReset(isCustom(name));
@@ -223,6 +232,7 @@ export class Session implements SessionListener {
         this.#touched = true;
       else if (this.#tags > 0) this.#make(server, making);
     }
+    if (server.status === TransactionStatus.Idle) this.#relocated = false;
     if (server.status === TransactionStatus.Idle && !this.keepsServer && !this.unsettled)
       this.#reset = this.#resetOwn = false;
     this.flight.clear();
@@ -336,10 +346,6 @@ export class Session implements SessionListener {
     this.mapper?.close();
   }
 }
-
-/** What decides what a text's tables and functions are, and whose rights count. */
-const placeOf = (settings: SettingsSet): string =>
-  `${settings.get("search_path") ?? ""}\0${settings.get("role") ?? ""}`;
 
 /** Whether the server tells of each change to this setting by itself. */
 function isReported(server: Server, name: string): boolean {

@@ -26,7 +26,7 @@ export class StatementMapper {
   /** Parse messages whose outcome is not known: an error before them in their batch would skip them. */
   readonly #batches = new Batches();
   readonly #preparer: Preparer;
-  readonly #place: () => string;
+  readonly #place: () => string | null;
   readonly #run: (server: Server, effects: Effects | null) => void;
   /** What the statement does to its session whose Parse is sent next. */
   parsing: Effects | null = null;
@@ -40,14 +40,14 @@ export class StatementMapper {
 
   /**
    * `serverMax`: statements that a server keeps (setting `max_prepared_statements`). `binding` keeps the client with its server.
-   * `place` tells what decides, besides its text, what a statement means. `run` hears of each Bind what its statement does to the
-   * session.
+   * `place` tells what decides, besides its text, what a statement means; null where nobody else means the same. `run` hears of each
+   * Bind what its statement does to the session.
    */
   constructor(
     registry: StatementRegistry,
     serverMax: number,
     binding: Binding,
-    place: () => string,
+    place: () => string | null,
     run: (server: Server, effects: Effects | null) => void,
   ) {
     this.#run = run;
@@ -197,7 +197,9 @@ export class StatementMapper {
   }
 
   #statement(name: string, definition: Buffer): Statement {
-    return name === "" ? new Statement("", definition, this.#place()) : this.#registry.hold(definition, this.#place());
+    if (name === "") return new Statement("", definition);
+    const place = this.#place();
+    return place === null ? this.#registry.once(definition) : this.#registry.hold(definition, place);
   }
 
   /**

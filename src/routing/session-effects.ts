@@ -41,6 +41,8 @@ export interface Effects {
   readonly customNames: readonly string[];
   /** How many of its statements end with the command tag SET or RESET. */
   readonly settingTags: number;
+  /** From then on the same words may name other tables, or ask for another role's rights, if only up to the transaction's end. */
+  readonly relocates: boolean;
   /** It begins or ends transactions in its middle: an error does not undo all of it. */
   readonly transactional: boolean;
   readonly pins: readonly Pin[];
@@ -57,12 +59,16 @@ export function unknownEffects(sql: string): Effects {
   return { ...found.effects, undoes: pinCauses };
 }
 
+/** What decides which tables a text names, and whose rights count. */
+const relocating = new Set(["search_path", "role", "session_authorization"]);
+
 /** What looks like the name of a setting of the user's own. */
 const dotted = /\b[a-z_]\w*\.[a-z_]\w*\b/gi;
 
 class Collected {
   settings: SettingChange[] | null = [];
   settingTags = 0;
+  relocates = false;
   transactional = false;
   readonly pins: Pin[] = [];
   readonly undoes = new Set<PinCause>();
@@ -70,11 +76,12 @@ class Collected {
   readonly #custom = new Set<string>();
 
   get effects(): Effects {
-    const { settings, settingTags, transactional, pins, opaque } = this;
+    const { settings, settingTags, relocates, transactional, pins, opaque } = this;
     return {
       settings,
       customNames: [...this.#custom],
       settingTags,
+      relocates,
       transactional,
       pins,
       undoes: [...this.undoes],
@@ -85,6 +92,7 @@ class Collected {
   /** Nobody knows what `sql` does, but for the words in it. */
   anything(sql: string): void {
     this.opaque = true;
+    this.relocates = true;
     this.settings = null;
     for (const [name] of sql.matchAll(dotted)) this.names(name);
   }
@@ -107,7 +115,7 @@ class Collected {
 
   get any(): boolean {
     const quiet = this.settings?.length === 0 && this.pins.length === 0 && this.undoes.size === 0;
-    return !quiet || this.opaque || this.settingTags > 0;
+    return !quiet || this.opaque || this.relocates || this.settingTags > 0;
   }
 }
 
@@ -187,6 +195,7 @@ function collectSet(node: Fields, found: Collected): void {
   const kind = text(node["kind"]);
   const name = text(node["name"]).toLowerCase();
   if (name === "search_path" && createsTemporary(literal(list(node["args"])[0]))) found.opaque = true;
+  if (relocating.has(name) || kind === "VAR_RESET_ALL") found.relocates = true;
   if (node["is_local"] === true || fleeting.has(name)) return;
   if (name === "session_authorization") {
     if (kind === "VAR_SET_VALUE") found.pin("session_authorization", "another session authorization");
@@ -260,6 +269,7 @@ function collectCall(node: Fields, found: Collected): void {
   } else if (unlocks.test(name)) found.undoes.add("advisory_lock");
   else if (name === "set_config") {
     if (literal(args[0])?.toLowerCase() === "search_path" && createsTemporary(literal(args[1]))) found.opaque = true;
+    if (relocating.has(literal(args[0])?.toLowerCase() ?? "role")) found.relocates = true;
     if (!isLocalCall(args)) collectSetConfig(args, found);
   }
 }

@@ -1,6 +1,7 @@
 // Prepared statements whose tables change, in transaction pooling: a client that knows what rows look like must never get other
 // ones without a word. The same messages go to PostgreSQL itself and through pgsteer, where the client is sent to another server.
 
+import fc from "fast-check";
 import { serialize } from "pg-protocol";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
@@ -326,12 +327,37 @@ describe("the same text in two schemas", () => {
       return client;
     };
     const [one, other] = [await own("one"), await own("other")];
+    // Leaves them one server.
+    await (await routed(narrow)).simple("BEGIN");
     for (const turn of ["s", "t"]) {
-      expect(await batch(one, ...prepare(text, turn))).toEqual(["1", "t", "T", "Z I"]);
-      expect(await batch(other, ...prepare(text, turn))).toEqual(["1", "t", "T", "Z I"]);
+      for (const each of [one, other]) {
+        await each.simple("BEGIN");
+        expect(await batch(each, ...prepare(text, turn))).toEqual(["1", "t", "T", "Z T"]);
+        await each.simple("COMMIT");
+      }
       for (const again of ["s", turn]) {
         expect(await batch(one, call(again))).toEqual(ran("1"));
         expect(await batch(other, call(again))).toEqual(ran("other"));
+      }
+    }
+  });
+
+  test.each([
+    ["SET LOCAL search_path = ", "simple"],
+    ["SET LOCAL search_path = ", "extended"],
+    ["SET LOCAL SCHEMA ", "simple"],
+    ["SET search_path TO ", "extended"],
+    ["SELECT set_config('search_path', ", "simple"],
+  ] as const)("is two statements in transactions that choose theirs by %s, %s", async (choose, way) => {
+    const [one, other] = [await routed(narrow), await routed(narrow)];
+    await (await routed(narrow)).simple("BEGIN");
+    for (const name of ["s", "t"]) {
+      for (const [client, schema, value] of [[one, "one", "1"] as const, [other, "other", "other"] as const]) {
+        await client.simple("BEGIN");
+        await client[way](`${choose}'${schema}'${choose.includes("(") ? ", true)" : ""}`);
+        const told = await batch(client, ...prepare(text, name), call(name));
+        expect(told).toEqual(["1", "t", "T", "2", `D ${value}`, "C SELECT 1", "Z T"]);
+        await client.simple("COMMIT");
       }
     }
   });
@@ -351,6 +377,101 @@ describe("the same text in two schemas", () => {
     expect(await twins.batch([call("s")])).toBe("0A000 Z");
     await twins.query("ROLLBACK");
     expect(await twins.batch([call("s")])).toBe("2 D C Z");
+  });
+});
+
+/** What can become of the table, whatever it is like. */
+const changes = [
+  "ALTER TABLE shape ADD COLUMN IF NOT EXISTS c int",
+  "ALTER TABLE shape DROP COLUMN IF EXISTS c",
+  "ALTER TABLE shape ALTER a TYPE int USING a::int",
+  "ALTER TABLE shape ALTER a TYPE text",
+  "DROP TABLE shape; CREATE TABLE shape (a int, b text); INSERT INTO shape VALUES (1, 'x')",
+];
+/** Each with a text of its own, so that it means what PostgreSQL heard when this client prepared it. */
+const texts = (mark: string) => [
+  `${select} /* ${mark} */`,
+  `SELECT b FROM shape /* ${mark} */`,
+  `INSERT INTO shape SELECT * FROM shape WHERE b = '${mark}' RETURNING *`,
+  `DELETE FROM shape WHERE b = '${mark}'`,
+];
+const names = ["", "p", "q"];
+
+type Turn =
+  | { readonly kind: "prepare"; readonly who: number; readonly name: string; readonly text: number }
+  | {
+      readonly kind: "call";
+      readonly who: number;
+      readonly names: readonly string[];
+      readonly within: boolean;
+      readonly cut: number;
+    }
+  | { readonly kind: "change"; readonly change: number }
+  | { readonly kind: "move" };
+
+const aName = fc.constantFrom(...names);
+const turn: fc.Arbitrary<Turn> = fc.oneof(
+  fc.record({ kind: fc.constant("prepare" as const), who: fc.nat(2), name: aName, text: fc.nat(3) }),
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      kind: fc.constant("call" as const),
+      who: fc.nat(2),
+      names: fc.array(aName, { minLength: 1, maxLength: 4 }),
+      within: fc.boolean(),
+      cut: fc.nat(),
+    }),
+  },
+  fc.record({ kind: fc.constant("change" as const), change: fc.nat(changes.length - 1) }),
+  fc.record({ kind: fc.constant("move" as const) }),
+);
+
+describe("statements of three clients on two servers", { timeout: 60_000 }, () => {
+  async function act(twins: readonly Twins[], turns: readonly Turn[], pgsteer: Pgsteer): Promise<void> {
+    let back: (() => Promise<void>) | null = null;
+    let count = 0;
+    for (const each of turns) {
+      const one = twins["who" in each ? each.who : 0];
+      if (one === undefined) throw new Error("nobody is here");
+      if (each.kind === "change") await sql(changes[each.change] ?? "");
+      else if (each.kind === "move") {
+        const undo: (() => Promise<void>) | null = back;
+        back = undo === null ? await one.move() : null;
+        await undo?.();
+      } else if (each.kind === "prepare") {
+        count += 1;
+        const text = texts(`${pgsteer.pid} ${count}`)[each.text] ?? "";
+        await one.batch([...(each.name === "" ? [] : [close(each.name)]), ...prepare(text, each.name)]);
+      } else {
+        if (each.within) await one.query("BEGIN");
+        await one.batch(
+          each.names.map((name) => call(name)),
+          [each.cut],
+        );
+        if (each.within) await one.query("ROLLBACK");
+      }
+    }
+    await back?.();
+  }
+
+  test.each([
+    ["two", () => narrow],
+    ["all", () => pair],
+  ])("answer as PostgreSQL does whatever becomes of the table: servers keep %s", async (_name, router) => {
+    const pgsteer = router();
+    const property = fc.asyncProperty(fc.array(turn, { minLength: 8, maxLength: 30 }), async (turns) => {
+      await sql("DROP TABLE shape; CREATE TABLE shape (a int, b text); INSERT INTO shape VALUES (1, 'x')");
+      const twins = await Promise.all([1, 2, 3].map(() => Twins.of(pgsteer)));
+      try {
+        await act(twins, turns, pgsteer);
+      } finally {
+        for (const each of open.splice(0)) each.destroy();
+      }
+    });
+    await fc.assert(property, {
+      numRuns: 25,
+      seed: 7,
+    });
   });
 });
 

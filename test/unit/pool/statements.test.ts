@@ -27,6 +27,15 @@ describe("Statement", () => {
     expect(message.readInt32BE(1)).toBe(message.length - 1);
   });
 
+  test("can be parsed with other parameter types than its own, and knows its own", () => {
+    const types = Buffer.from("\0\x02\0\0\0\x17\0\0\0\x19", "latin1");
+    const statement = new Statement("s", definition("SELECT $1, $2"));
+    expect(statement.parseMessage(types)).toEqual(
+      new Statement("s", Buffer.concat([Buffer.from("SELECT $1, $2\0"), types])).parseMessage(),
+    );
+    expect([statement.declares(types), statement.declares(Buffer.alloc(2))]).toEqual([false, true]);
+  });
+
   test("tells its text, and none where it does not end", () => {
     expect(new Statement("", definition("SELECT 1")).text).toBe("SELECT 1");
     expect(new Statement("", definition("")).text).toBe("");
@@ -90,6 +99,18 @@ describe("StatementRegistry", () => {
     expect(registry.hold(definition("SELECT 1"))).toBe(fresh);
   });
 
+  test("gives another statement for the same text in another place, and keeps count of both", () => {
+    const registry = new StatementRegistry();
+    const here = registry.hold(definition("SELECT 1"), "here");
+    const there = registry.hold(definition("SELECT 1"), "there");
+    expect(registry.hold(definition("SELECT 1"), "here")).toBe(here);
+    expect(there).not.toBe(here);
+    registry.release(there);
+    expect(registry.size).toBe(1);
+    registry.retire(here);
+    expect(registry.hold(definition("SELECT 1"), "here")).not.toBe(here);
+  });
+
   test("shares no statement that is for once", () => {
     const registry = new StatementRegistry();
     const shared = registry.hold(definition("SELECT 1"));
@@ -144,6 +165,24 @@ describe("ServerStatements", () => {
     expect(has(statements, one)).toBe(true);
     statements.end(statements.preparing(plain(one)), false);
     expect([has(statements, one), statements.size]).toEqual([true, 1]);
+  });
+
+  test("has the last preparation of a statement, and the one before where the last was refused or skipped", () => {
+    const statements = new ServerStatements();
+    const [one] = named(1);
+    if (one === undefined) throw new Error("none");
+    const [first, second, third] = [plain(one), plain(one), plain(one)];
+    statements.end(statements.preparing(first), true);
+    const [closed, again] = [statements.closing(one), statements.preparing(second)];
+    expect(statements.get(one)).toBe(second);
+    statements.end(closed, false);
+    statements.end(again, false);
+    expect(statements.get(one)).toBe(first);
+    statements.end(statements.closing(one), true);
+    const late = statements.preparing(third);
+    statements.clear();
+    statements.end(late, true);
+    expect(statements.get(one)).toBe(third);
   });
 
   test("has a surplus only beyond the bound: what was not used for longest, whatever was asked for meanwhile", () => {

@@ -12,6 +12,7 @@ import {
   FORWARD,
   type Outcome,
   SWALLOW,
+  WATCHED_DESCRIBE,
 } from "../../../src/protocol/exchange.ts";
 
 const code = (letter: string): number => letter.charCodeAt(0);
@@ -20,6 +21,7 @@ const fakes: Readonly<Record<string, number>> = {
   p: FAKE_PARSE_COMPLETE,
   c: FAKE_CLOSE_COMPLETE,
   d: FAKE_DEALLOCATE,
+  w: WATCHED_DESCRIBE,
 };
 
 /** A ledger whose Parse, Close and fake entries tell, in `told`, what becomes of them: `completed 0`, by their number. */
@@ -28,13 +30,13 @@ class Accounts {
   readonly told: string[] = [];
   #count = 0;
 
-  /** `P` and `C` are real, `p` and `c` fake, `d` a faked DEALLOCATE, `(P)` and `(C)` ours; the others are requests. */
+  /** `P` and `C` are real, `p` and `c` fake, `d` a faked DEALLOCATE, `w` a watched Describe, `(P)` and `(C)` ours; the others are requests. */
   send(text: string): void {
     for (const [token] of text.matchAll(/\(.\)|./g)) {
       const own = token.startsWith("(");
       const letter = own ? (token[1] ?? "") : token;
       const type = fakes[letter] ?? code(letter);
-      if ("PCpcd".includes(letter)) this.exchange.account(type, this.#outcome(), own);
+      if ("PCpcdw".includes(letter)) this.exchange.account(type, this.#outcome(), own);
       else this.exchange.request(type);
     }
   }
@@ -91,6 +93,10 @@ describe("Exchange, keeping account", () => {
     ["a fake in front of an error", "pBcS", "EZ", "pEZ", ["completed 0", "skipped 1"]],
     ["a fake in the batch behind an error", "BSpS", "EZZ", "EZpZ", ["completed 0"]],
     ["a faked DEALLOCATE between queries", "QdQ", "CZCZ", "CZdCZ", ["completed 0"]],
+    ["a Describe", "PwBS", "1tT2Z", "1tT2Z", ["completed 0", "completed 1"]],
+    ["a Describe of ours behind a Parse of ours", "(P)(w)BES", "1tn2CZ", "---2CZ", ["completed 0", "completed 1"]],
+    ["our Describe, refused: the client's error", "(P)(w)BES", "1EZ", "-EZ", ["completed 0", "failed 1"]],
+    ["our Describe behind our refused Parse", "(P)(w)BES", "EZ", "EZ", ["failed 0", "skipped 1"]],
     ["a Parse behind a copy", "QfPS", "GEZ1Z", "GEZ1Z", ["completed 0"]],
   ])("tells what becomes of %s", (_name, sent, answers, seen, told) => {
     const accounts = new Accounts();
@@ -98,6 +104,19 @@ describe("Exchange, keeping account", () => {
     expect(accounts.answer(answers)).toBe(seen);
     expect(accounts.told).toEqual(told);
     expect(accounts.exchange.empty).toBe(true);
+  });
+
+  test("says who hears what answers a watched Describe, while it is that one's turn", () => {
+    const accounts = new Accounts();
+    accounts.send("BwS");
+    expect(accounts.exchange.hearer).toBeNull();
+    accounts.answer("2");
+    for (const letter of ["t", "T"]) {
+      accounts.exchange.hearer?.completed();
+      accounts.answer(letter);
+    }
+    expect(accounts.told).toEqual(["completed 0", "completed 0", "completed 0"]);
+    expect(accounts.exchange.hearer).toBeNull();
   });
 
   test("tells of what is sent behind a known error at once", () => {

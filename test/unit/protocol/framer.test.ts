@@ -214,6 +214,33 @@ describe("Framer", () => {
     }
   });
 
+  test("leaves all of a message unread, and what follows, where its head is refused, wherever it is cut", () => {
+    const message = (letter: string, size: number): Buffer =>
+      encode({ type: letter.charCodeAt(0), body: Buffer.alloc(size, letter), verdict: PASS, stops: 0 });
+    const [before, long, behind] = [message("H", 0), message("B", HEAD_BYTES + 500), message("S", 0)];
+    const stream = Buffer.concat([before, long, behind]);
+    for (let cut = 0; cut <= stream.length; cut += 1) {
+      let kept: Buffer = Buffer.alloc(0);
+      const framer = new Framer({
+        header: (type) => (type === "H".charCodeAt(0) ? PASS : HEAD),
+        pass: () => {},
+        whole: () => {},
+        malformed: () => {},
+        head: (_type, _length, buffer, start, end) => {
+          kept = Buffer.concat([kept, buffer.subarray(start, end)]);
+          return false;
+        },
+      });
+      for (const [start, end] of [[0, cut] as const, [cut, stream.length] as const]) {
+        if (kept.length > 0) continue;
+        const stopped = framer.push(stream, start, end);
+        if (kept.length > 0) kept = Buffer.concat([kept, stream.subarray(stopped)]);
+      }
+      expect(kept.equals(Buffer.concat([long, behind])), `cut at ${cut}`).toBe(true);
+      expect([framer.atBoundary, framer.midPass]).toEqual([true, false]);
+    }
+  });
+
   test("stands in the middle of a pass behind a head, not before it", () => {
     const body = Buffer.alloc(2 * HEAD_BYTES);
     const stream = encode({ type: 66, body, verdict: HEAD, stops: 0 });

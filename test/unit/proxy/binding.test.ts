@@ -8,6 +8,7 @@ const effects = (changes: Partial<Effects>): Effects => ({
   settings: [],
   customNames: [],
   settingTags: 0,
+  relocates: false,
   transactional: false,
   pins: [],
   undoes: [],

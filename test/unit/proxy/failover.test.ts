@@ -115,6 +115,7 @@ describe("the aftermath of a lost server", () => {
     ["more than was kept", "close outcome_unknown", { flight: null }],
     ["a read on the primary: who knows what it calls", "close outcome_unknown", { flight: query("SELECT f()") }],
     ["a BEGIN", "rerun", { flight: query("BEGIN") }],
+    ["nothing of the client's own yet", "rerun", { flight: Buffer.alloc(0) }],
     ["a BEGIN that was answered in part", "close outcome_unknown", { flight: query("BEGIN"), replied: true }],
     ["a BEGIN, sent again too often", "close outcome_unknown", { flight: query("BEGIN"), resends: RESEND_MAX }],
     ["a BEGIN of a session", "close terminated", { flight: query("BEGIN"), keepsServer: true }],

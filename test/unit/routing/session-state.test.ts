@@ -156,6 +156,30 @@ describe("settings", () => {
   });
 });
 
+describe("what names stand for afterwards", () => {
+  test.each([
+    "SET search_path = a, b",
+    "SET LOCAL search_path TO a",
+    "SET LOCAL SCHEMA 'a'",
+    "RESET search_path",
+    "SET LOCAL ROLE joe",
+    "SET SESSION AUTHORIZATION joe",
+    "RESET ALL",
+    "SELECT set_config('Search_Path', $1, true)",
+    "SELECT set_config($1, 'a', true)",
+    "DO $$ BEGIN PERFORM 1; END $$",
+  ])("may be other tables, or for another role: %s", (sql) => {
+    expect(effects.of(sql)?.relocates).toBe(true);
+  });
+
+  test.each(["SET LOCAL work_mem = '1MB'", "SET jit = off", "SELECT set_config('a.b', 'c', true)", "LISTEN news"])(
+    "is what it was: %s",
+    (sql) => {
+      expect(effects.of(sql)?.relocates ?? false).toBe(false);
+    },
+  );
+});
+
 describe("settings of the user's own", () => {
   const names = (sql: string) => effects.of(sql)?.customNames;
 
