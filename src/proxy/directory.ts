@@ -3,11 +3,9 @@
 
 import type { Secret } from "../auth/secret.ts";
 import { ProxyError } from "../core/errors.ts";
+import type { PoolMode } from "../core/pool-mode.ts";
 import type { Place, PoolOptions } from "../pool/pool-terms.ts";
 import type { QuotaLimits } from "../pool/quotas.ts";
-import type { SessionOptions } from "./session.ts";
-
-type PoolMode = SessionOptions["poolMode"];
 
 /** The entry that stands for all databases without one of their own. */
 const WILDCARD = "*";

@@ -2,6 +2,7 @@
 // it to one server after all. In session mode everything is the server's own, and nothing moves.
 
 import type { PoolMode } from "../core/pool-mode.ts";
+import type { ReleaseMode } from "../pool/cleaning.ts";
 import type { SessionListener } from "../pool/holder.ts";
 import { isPlainSetting } from "../pool/plain-settings.ts";
 import type { Server } from "../pool/server.ts";
@@ -138,7 +139,7 @@ export class Session implements SessionListener {
   }
 
   /** What the client leaves behind with its server: nothing that another client would meet, or a session to be reset. */
-  get remains(): "transaction" | "session" {
+  get remains(): ReleaseMode {
     return this.#moves && !this.#binding.suspect && !this.#touched ? "transaction" : "session";
   }
 
