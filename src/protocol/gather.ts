@@ -37,7 +37,8 @@ export class Gather {
   take(): Buffer | null {
     const buffer = this.#buffer;
     if (buffer === null) return null;
-    const last = buffer.subarray(this.#start, this.#end);
+    const whole = this.#start === 0 && this.#end === buffer.length;
+    const last = whole ? buffer : buffer.subarray(this.#start, this.#end);
     if (this.#earlier.length === 0) {
       this.clear();
       return last;
