@@ -116,6 +116,17 @@ export class Preparer {
   }
 
   /**
+   * Notes the client's own Describe of a portal of this statement, which is sent next: what it is told of the rows is the statement's
+   * too, and some drivers ask for nothing else. The server is asked for the whole shape where nobody has done so.
+   */
+  describingPortal(server: Server, named: Named): void {
+    const there = present(server, named.statement);
+    if (there === null) return;
+    named.described = there;
+    if (there.shape === null && !there.asked) this.#ask(server, there);
+  }
+
+  /**
    * Sends in a message's place what the server refuses, whose transaction fails as by PostgreSQL's own refusal. The client is told
    * that; when it prepares the text again it gets a new statement.
    */
