@@ -10,7 +10,7 @@ import { HEAD, PASS, type Verdict } from "../protocol/framer.ts";
 import { deallocates, dropsAll } from "../routing/intent.ts";
 import type { Effects } from "../routing/session-effects.ts";
 import type { Binding } from "./binding.ts";
-import { Batches, outcomeIn, outcomeOf } from "./pending.ts";
+import { Batches, Told } from "./pending.ts";
 import { GO, Preparer, REFUSE, type Standing, TOO_LONG, WAIT } from "./preparer.ts";
 import { duplicate, NOBODY, nameIn, renamedFront, statementName } from "./statement-messages.ts";
 import { Named, type Operation, StatementNames } from "./statement-names.ts";
@@ -235,7 +235,7 @@ export class StatementMapper {
 
   /** An outcome that settles this operation. */
   #outcome(operation: Operation): Outcome {
-    return outcomeIn((ending) => this.#names.end(operation, ending));
+    return new Told((ending) => this.#names.end(operation, ending));
   }
 
   #parseNamed(server: Server, name: string, definition: Buffer): void {
@@ -243,7 +243,7 @@ export class StatementMapper {
     const taken = this.#names.get(name);
     if (taken !== null) {
       if (statements.get(taken.statement) === null) this.#preparer.prepare(server, taken, null);
-      exchange.account(Frontend.Parse, this.#batches.named(outcomeOf({ error: duplicate(name) })));
+      exchange.account(Frontend.Parse, this.#batches.named(new Told(null, duplicate(name))));
       // Its own text: what is wrong with that comes first.
       server.send(new Statement(taken.statement.serverName, definition).parseMessage());
       return;
