@@ -11,6 +11,11 @@ export class CancelsInFlight {
     return this.#count === 0 && !this.#lost;
   }
 
+  /** Whether one may arrive any moment. */
+  get underWay(): boolean {
+    return this.#count > 0;
+  }
+
   /** One was given up and may arrive at any time: never again can the server be trusted with another's statement. */
   get lost(): boolean {
     return this.#lost;

@@ -21,6 +21,8 @@ export interface Cancellable {
   readonly server: Server | null;
   /** Cancels a statement that still waits for a server, if there is one. */
   cancelWait(): void;
+  /** Reads on with what it has asked for meanwhile. */
+  flushReplies(): void;
 }
 
 interface Entry {
@@ -95,7 +97,12 @@ export class CancelKeys {
     const wanted = (): boolean => client.server === server && !server.exchange.empty && !server.exchange.atOwnQuery;
     if (wanted()) {
       const waitMs = this.waitMs === 0 ? 0 : Math.max(1, this.waitMs - waited);
-      return deliverCancel(this.#clock, server, { waitMs, wanted, done });
+      const over = (taken: boolean): void => {
+        done(taken);
+        // What it asks for upon the answer must not be hit: it has been held until now, with the server that it keeps.
+        if (client.server === server) client.flushReplies();
+      };
+      return deliverCancel(this.#clock, server, { waitMs, wanted, done: over });
     }
     // Its settings are being brought about: to cancel that would leave the statement behind it with others' settings.
     if (this.waitMs > 0 && waited >= this.waitMs) return done(false);

@@ -155,9 +155,9 @@ export class Session implements SessionListener {
     return type === Frontend.Query || type === Frontend.Parse ? textVerdict(length) : PASS;
   }
 
-  /** Whether the client's next message has to wait until something is answered. */
+  /** Whether the client's next message has to wait: until something is answered, or a cancel request is not under way any more. */
   bars(server: Server, type: number): boolean {
-    return server.exchange.full || this.mapper?.bars(server, type) === true;
+    return server.cancels.underWay || server.exchange.full || this.mapper?.bars(server, type) === true;
   }
 
   /** What the login told the client. */

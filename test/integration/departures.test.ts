@@ -23,7 +23,8 @@ beforeAll(async () => {
   await cluster.sql(await cluster.requireLeader(), "CREATE ROLE helper; GRANT helper TO app");
   pgsteer = await startPgsteer(cluster, {
     ready: "sql",
-    configure: ({ pool }) => {
+    configure: ({ pool, listeners }) => {
+      for (const listener of listeners) if (listener["name"] === "auto") listener["pool_mode"] = "session";
       pool["default_pool_size"] = 1;
       pool["query_wait_timeout"] = "20s";
     },
@@ -39,8 +40,11 @@ afterAll(async () => {
 });
 
 /** A client, and the key by which it can be cancelled. */
-async function keyed(parameters: Readonly<Record<string, string>> = {}): Promise<{ client: RawClient; key: Buffer }> {
-  const client = await RawClient.open(pgsteer.ports.write);
+async function keyed(
+  parameters: Readonly<Record<string, string>> = {},
+  port = pgsteer.ports.write,
+): Promise<{ client: RawClient; key: Buffer }> {
+  const client = await RawClient.open(port);
   opened.push(client);
   client.send(startup({ user: APPLICATION.user, database: APPLICATION.database, ...parameters }));
   const seen = await client.authenticate(APPLICATION.user, APPLICATION.password);
@@ -69,7 +73,7 @@ const running = (mark: string): Promise<unknown> =>
     `SELECT count(*)::int AS n FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%${mark}%' AND pid <> pg_backend_pid()`,
   );
 const runs = (mark: string): Promise<true> =>
-  waitFor(async () => (await running(mark)) === 1, { timeoutMs: 10_000, intervalMs: 10, what: `${mark} runs` });
+  waitFor(async () => (await running(mark)) === 1, { timeoutMs: 30_000, intervalMs: 10, what: `${mark} runs` });
 
 /** Clients in this state, by pgsteer's own account. */
 async function inState(state: string): Promise<number> {
@@ -78,7 +82,7 @@ async function inState(state: string): Promise<number> {
 }
 const waiting = (count: number): Promise<true> =>
   waitFor(async () => (await inState("waiting")) === count, {
-    timeoutMs: 10_000,
+    timeoutMs: 30_000,
     intervalMs: 10,
     what: `${count} wait`,
   });
@@ -246,7 +250,7 @@ describe("the next client finds a server clean whose last one left", () => {
     leaver.send(frontend.query("UPDATE counted SET n = n + 1 FROM pg_sleep(0.5)"), frontend.terminate());
     leaver.socket.end();
     await waitFor(async () => (await onLeader("SELECT n FROM counted")) === before + 1, {
-      timeoutMs: 5000,
+      timeoutMs: 30_000,
       what: "it is carried out",
     });
   });
@@ -279,24 +283,57 @@ describe("a cancel", () => {
     await client.simple("COMMIT");
   });
 
-  test("in a pipeline ends the statement at work, and no other", async () => {
-    const { client, key } = await keyed();
-    client.send(...["one", "two", "three"].map((name) => frontend.extended(`SELECT '${name}' FROM pg_sleep(0.3)`)));
-    const first = outline(await client.untilReady());
-    await cancel(key);
-    const rest = [outline(await client.untilReady()), outline(await client.untilReady())];
+  // PostgreSQL signals a backend twice for each request, the process and its group: of what it has been sent already, the
+  // second signal may hit the next statement. What is sent afterwards is pgsteer's to protect.
+  test("in a pipeline ends the statement at work; what was sent before is untouched, what is sent afterwards is whole", async () => {
     const answered = (name: string) => ["1", "2", "T", `D ${name}`, "C SELECT 1", "Z I"];
-    expect(first).toEqual(answered("one"));
-    expect(rest[0]?.slice(-2)).toEqual(CANCELED);
-    expect(rest[1]).toEqual(answered("three"));
+    const { client, key } = await keyed();
+    client.send(
+      frontend.extended("SELECT 'one'"),
+      frontend.extended("SELECT 'two' FROM pg_sleep(600)"),
+      frontend.extended("SELECT 'three' FROM pg_sleep(0.1)"),
+    );
+    expect(outline(await client.untilReady())).toEqual(answered("one"));
+    await runs("two");
+    const taken = cancel(key);
+    expect(outline(await client.untilReady()).slice(-2)).toEqual(CANCELED);
+    const third = outline(await client.untilReady());
+    if (third.includes("D three")) expect(third).toEqual(answered("three"));
+    else expect(third.slice(-2)).toEqual(CANCELED);
+    expect(await client.extended("SELECT 'four' FROM pg_sleep(0.1)")).toEqual(answered("four"));
+    await taken;
   });
+
+  test.each([
+    ["in transaction mode", "write", false],
+    ["in transaction mode, inside a transaction", "write", true],
+    ["in session mode", "auto", false],
+    ["in session mode, inside a transaction", "auto", true],
+  ] as const)(
+    "leaves alone what is sent upon the answer to the canceled statement, %s",
+    async (_mode, route, inside) => {
+      const { client, key } = await keyed({}, pgsteer.ports[route]);
+      for (let round = 0; round < 20; round += 1) {
+        const protocol = round % 2 === 0 ? "simple" : "extended";
+        if (inside) await client.simple("BEGIN; SAVEPOINT before");
+        const canceled = client[protocol](`SELECT pg_sleep(600) -- round ${round}.`);
+        await runs(`-- round ${round}.`);
+        const taken = cancel(key);
+        expect((await canceled).slice(-2)).toEqual(["E ERROR 57014", inside ? "Z E" : "Z I"]);
+        if (inside) expect(await client.simple("ROLLBACK TO before")).toEqual(["C ROLLBACK", "Z T"]);
+        const next = await client[protocol](`SELECT ${round} FROM pg_sleep(0.01)`);
+        expect(next.slice(-4)).toEqual(["T", `D ${round}`, "C SELECT 1", inside ? "Z T" : "Z I"]);
+        if (inside) expect(await client.simple("COMMIT")).toEqual(["C COMMIT", "Z I"]);
+        await taken;
+      }
+    },
+  );
 
   test("in COPY IN ends the copy", async () => {
     const { client, key } = await keyed();
     client.send(frontend.query("COPY copied FROM STDIN"));
     expect((await client.next())?.type).toBe("G");
     client.send(frontend.copyData(Buffer.from("never\n")));
-    await sleep(50);
     await cancel(key);
     client.send(frontend.copyData(Buffer.from("never\n")), frontend.copyDone());
     expect(outline(await client.untilReady())).toEqual(CANCELED);
@@ -316,10 +353,10 @@ describe("a cancel", () => {
     const { client, key } = await keyed();
     await client.simple("SELECT 1");
     client.destroy();
-    await waitFor(async () => (await inState("idle")) === 0, { timeoutMs: 5000, what: "it has left" });
+    await waitFor(async () => (await inState("idle")) === 0, { timeoutMs: 30_000, what: "it has left" });
     const next = await newClient();
-    const answer = next.simple("SELECT 'undisturbed' FROM pg_sleep(0.3)");
-    await sleep(100);
+    const answer = next.simple("SELECT 'undisturbed' FROM pg_sleep(0.5)");
+    await runs("undisturbed");
     await cancel(key);
     expect(await answer).toEqual(["T", "D undisturbed", "C SELECT 1", "Z I"]);
   });

@@ -11,7 +11,7 @@ import { Server } from "../../../src/pool/server.ts";
 import { SettingsSet } from "../../../src/pool/settings.ts";
 import { Frontend } from "../../../src/protocol/constants.ts";
 import { Transport } from "../../../src/protocol/transport.ts";
-import { CancelKeys } from "../../../src/proxy/cancel.ts";
+import { CancelKeys, type Cancellable } from "../../../src/proxy/cancel.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
 import { message } from "../../support/raw-client.ts";
 import { waitFor } from "../../support/time.ts";
@@ -60,7 +60,7 @@ function port(): number {
 }
 
 /** A client that holds a server with this secret; both of them at work. */
-async function working(secret: string, at = port()): Promise<{ server: Server; cancelWait(): void }> {
+async function working(secret: string, at = port()): Promise<Cancellable & { server: Server; readOn: number }> {
   const socket = connect({ port: port(), host: "127.0.0.1" });
   sockets.add(socket);
   socket.write("!");
@@ -92,7 +92,15 @@ async function working(secret: string, at = port()): Promise<{ server: Server; c
     serverDrained: () => {},
     lost: () => {},
   });
-  return { server, cancelWait: () => {} };
+  const client = {
+    server,
+    readOn: 0,
+    cancelWait: () => {},
+    flushReplies: () => {
+      client.readOn += 1;
+    },
+  };
+  return client;
 }
 
 const ready = message("Z", Buffer.from("I"));
@@ -117,7 +125,10 @@ describe("a cancel request", () => {
   });
 
   test("is a made-up pid's where the client has no server: beyond all that kernels give", () => {
-    const pids = Array.from({ length: 200 }, () => keys.issue({ server: null, cancelWait: () => {} }).pid);
+    const pids = Array.from(
+      { length: 200 },
+      () => keys.issue({ server: null, cancelWait() {}, flushReplies() {} }).pid,
+    );
     expect(Math.min(...pids)).toBeGreaterThanOrEqual(0x4000_0000);
     expect(Math.max(...pids)).toBeLessThanOrEqual(0x7fff_ffff);
     expect(new Set(pids).size).toBe(pids.length);
@@ -130,10 +141,10 @@ describe("a cancel request", () => {
     const done: boolean[] = [];
     keys.cancel(PID, key, (passedOn) => done.push(passedOn));
     await until("it came", () => requests.length === 1);
-    expect([one.server.cancels.none, done]).toEqual([false, []]);
+    expect([one.server.cancels.none, one.server.cancels.underWay, done, one.readOn]).toEqual([false, true, [], 0]);
     requests[0]?.socket.end();
     await until("it has arrived", () => done.length === 1);
-    expect([one.server.cancels.none, done]).toEqual([true, [true]]);
+    expect([one.server.cancels.none, one.server.cancels.underWay, done, one.readOn]).toEqual([true, false, [true], 1]);
   });
 
   test("that the server does not take counts as one that may still arrive, after CANCEL_TIMEOUT_MS", async () => {

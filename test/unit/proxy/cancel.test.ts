@@ -13,6 +13,7 @@ function waiting(): Cancellable & { cancelled: number } {
     cancelWait() {
       this.cancelled += 1;
     },
+    flushReplies() {},
   };
 }
 
