@@ -5,6 +5,7 @@ import { rmSync } from "node:fs";
 import type { QueryResult } from "pg";
 import { z } from "zod";
 import { Etcd } from "./etcd.ts";
+import type { Host } from "./host.ts";
 import {
   type MemberSurroundings,
   PatroniMember,
@@ -36,6 +37,8 @@ export interface ClusterOptions {
   readonly postgres?: PostgresSettings;
   /** Ports to take if they are free, each the first of a row; any free ones by default. */
   readonly ports?: { readonly postgres: number; readonly api: number; readonly etcd: number };
+  /** Where each server lives, by its name (node1, …, etcd1, …); all on 127.0.0.1 by default. */
+  readonly hosts?: (name: string) => Host;
 }
 
 const memberKey = z.object({ state: z.string(), role: z.string(), timeline: z.number().optional() });
@@ -44,13 +47,14 @@ const memberKey = z.object({ state: z.string(), role: z.string(), timeline: z.nu
 export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
   const group = new ProcessGroup(options.directory ?? temporaryServerDirectory("cluster"));
   try {
-    const etcd = await Etcd.start(group, options.etcdNodes ?? 1, options.ports?.etcd);
+    const etcd = await Etcd.start(group, options.etcdNodes ?? 1, options.ports?.etcd, options.hosts);
     const surroundings: MemberSurroundings = {
       scope: options.scope ?? "demo",
       namespace: options.namespace ?? "/service",
       etcdEndpoints: etcd.endpoints,
       patroni: options.patroni ?? {},
       postgres: options.postgres ?? {},
+      ...(options.hosts === undefined ? {} : { hosts: options.hosts }),
     };
     const members: PatroniMember[] = [];
     for (let index = 1; index <= (options.members ?? 3); index += 1) {
