@@ -61,6 +61,8 @@ export class PatroniMember {
   readonly directory: string;
   readonly dataDirectory: string;
   readonly #place: Host;
+  /** Patroni's own, written at each start; also what patronictl needs. */
+  readonly configurationFile: string;
   readonly #group: ProcessGroup;
   readonly #surroundings: MemberSurroundings;
   #patroni: RunningProcess | null = null;
@@ -73,6 +75,7 @@ export class PatroniMember {
     this.apiUrl = `http://${this.host}:${ports.api}`;
     this.directory = makeServerDirectory(join(group.directory, name));
     this.dataDirectory = join(this.directory, "data");
+    this.configurationFile = join(this.directory, "patroni.yml");
     this.#group = group;
     this.#surroundings = surroundings;
   }
@@ -85,7 +88,7 @@ export class PatroniMember {
   /** Starts Patroni, which starts or adopts PostgreSQL. Nothing when it runs already. */
   async start(): Promise<void> {
     if (this.#patroni?.alive() === true) return;
-    const file = join(this.directory, "patroni.yml");
+    const file = this.configurationFile;
     writeFileSync(file, stringify(this.#configuration()), { mode: 0o644 });
     const command = this.#surroundings.patroni.command ?? "patroni";
     const { namespaceOf } = this.#place;
