@@ -2,6 +2,7 @@
 // By default what was received is left to whoever got it; only when the owner says that all of it has been used is its memory read
 // into again. What is encrypted does not come this way: TLS reads for itself.
 
+import { Buffer } from "node:buffer";
 import { RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN } from "../core/limits.ts";
 
 /** What a client may have on its way: as much as makes its socket congested. */

@@ -1,6 +1,7 @@
 // A socket as the data plane wants it: bytes in to one typed sink, bytes out gathered into as few writes as possible, a word when
 // the peer is slow, and exactly one word when it is gone.
 
+import { Buffer } from "node:buffer";
 import type { Socket } from "node:net";
 import { Readable } from "node:stream";
 import { assert } from "../core/assert.ts";

@@ -2,6 +2,7 @@
 // a Parse is put in front where the lent server lacks one, and answered by us where it has it already. The unnamed statement
 // follows too, because drivers parse it in one transaction and bind it in the next.
 
+import { Buffer } from "node:buffer";
 import type { Server } from "../pool/server.ts";
 import { SERVER_NAME_PREFIX, Statement, type StatementRegistry } from "../pool/statements.ts";
 import { Frontend, HEADER_BYTES, TransactionStatus } from "../protocol/constants.ts";
@@ -180,7 +181,7 @@ export class StatementMapper {
 
   #parse(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
     const nameEnd = stringEnd(buffer, start + HEADER_BYTES, end);
-    const name = buffer.toString("latin1", start + HEADER_BYTES, nameEnd);
+    const name = this.#registry.names.read(buffer, start + HEADER_BYTES, nameEnd);
     if (end - start !== length + 1) {
       if (name === "") this.#parseUnnamed(server, TOO_LONG);
       else {
@@ -189,7 +190,8 @@ export class StatementMapper {
       }
       return start;
     }
-    const definition = Buffer.from(buffer.subarray(nameEnd + 1, end));
+    const definition = Buffer.allocUnsafe(end - nameEnd - 1);
+    buffer.copy(definition, 0, nameEnd + 1, end);
     if (!this.#quiet && dropsAll(definition.toString("latin1"))) this.#barrier = "behind the Sync";
     if (name === "") {
       this.#parseUnnamed(server, definition);
@@ -279,7 +281,7 @@ export class StatementMapper {
   #bind(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
     const portalEnd = stringEnd(buffer, start + HEADER_BYTES, end);
     const nameEnd = stringEnd(buffer, portalEnd + 1, end);
-    const name = buffer.toString("latin1", portalEnd + 1, nameEnd);
+    const name = this.#registry.names.read(buffer, portalEnd + 1, nameEnd);
     const named = this.#names.get(name);
     if (name !== "" || !this.#deallocate(server)) {
       const standing = this.#stand(server, name, named);
