@@ -52,6 +52,11 @@ export class ReceiveBuffer {
     this.reuseEarlier();
   }
 
+  /** Whether there is memory that `reuseEarlier` would free. */
+  get holdsEarlier(): boolean {
+    return this.#from > 0 || this.#lent.length > 0;
+  }
+
   /** The same of everything before the present call. */
   reuseEarlier(): void {
     if (this.#lent.length > 0) {

@@ -63,6 +63,11 @@ export class Transport {
     this.#received?.reuse();
   }
 
+  /** Whether bytes received before the present call keep memory that could be read into again. */
+  get holdsEarlier(): boolean {
+    return this.#received?.holdsEarlier === true;
+  }
+
   /** All bytes received before the present call have been used. */
   reuseEarlier(): void {
     this.#received?.reuseEarlier();

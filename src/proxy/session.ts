@@ -115,7 +115,7 @@ export class Session implements SessionListener {
    * would do what it may not.
    */
   mustPrepare(server: Server): boolean {
-    return (this.#settings.has("role") || server.settings.has("role")) && !this.#settings.equals(server.settings);
+    return (this.#settings.hasRole || server.settings.hasRole) && !this.#settings.equals(server.settings);
   }
 
   /** A lease is as long as the session. */
@@ -340,7 +340,7 @@ export class Session implements SessionListener {
 
   /** Parameters that this server has in force already, so that it will not report them, and that the client takes to be others. */
   untoldBy(server: Server): readonly (readonly [string, string])[] {
-    if (!this.#untold) return [];
+    if (!this.#untold) return nothing;
     this.#untold = false;
     const untold = [...server.parameters].filter(
       ([name, value]) =>
@@ -355,6 +355,8 @@ export class Session implements SessionListener {
     this.mapper?.close();
   }
 }
+
+const nothing: readonly (readonly [string, string])[] = [];
 
 /** Whether the server tells of each change to this setting by itself. */
 function isReported(server: Server, name: string): boolean {
