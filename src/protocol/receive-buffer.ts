@@ -2,6 +2,7 @@
 // By default what was received is left to whoever got it; only when the owner says that all of it has been used is its memory read
 // into again. What is encrypted does not come this way: TLS reads for itself.
 
+import { Buffer } from "node:buffer";
 import { RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN } from "../core/limits.ts";
 
 /** What a client may have on its way: as much as makes its socket congested. */
@@ -49,6 +50,11 @@ export class ReceiveBuffer {
   reuse(): void {
     this.#needed = false;
     this.reuseEarlier();
+  }
+
+  /** Whether there is memory that `reuseEarlier` would free. */
+  get holdsEarlier(): boolean {
+    return this.#from > 0 || this.#lent.length > 0;
   }
 
   /** The same of everything before the present call. */
