@@ -2,6 +2,7 @@
 // the peer is slow, and exactly one word when it is gone.
 
 import type { Socket } from "node:net";
+import { Readable } from "node:stream";
 import { assert } from "../core/assert.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import { LINGER_MS } from "../core/limits.ts";
@@ -97,6 +98,7 @@ export class Transport {
 
   #listen(): void {
     const socket = this.#socket;
+    this.#shorten(socket);
     socket.on("data", (chunk: Buffer) => this.#sink.bytes(chunk, 0, chunk.length));
     socket.on("drain", () => this.#sink.drained());
     socket.on("end", () => this.#sink.ended());
@@ -108,6 +110,19 @@ export class Transport {
       this.#sink.closed(this.#error);
     });
     if (this.#paused) socket.pause();
+  }
+
+  /**
+   * Net hands each read to `push`, which would carry it through the stream's buffer and look for more in the next tick, to emit it as
+   * "data" after all. While the stream flows and its buffer is empty it can come to us at once.
+   */
+  #shorten(socket: Socket): void {
+    socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
+      const direct = chunk instanceof Buffer && socket.readableFlowing === true && socket.readableLength === 0;
+      if (!direct || socket !== this.#socket) return Readable.prototype.push.call(socket, chunk, encoding);
+      this.#sink.bytes(chunk, 0, chunk.length);
+      return true;
+    };
   }
 
   /** Gathers `buffer[start, end)` for the next flush; neighbouring ranges of one buffer are joined. No copy is made. */

@@ -36,6 +36,7 @@ import { Reception, type ReceptionContext, type ReceptionOwner } from "./recepti
 import { Seats } from "./seats.ts";
 import { Steering, type SteeringOptions } from "./steering.ts";
 import { Traffic } from "./traffic.ts";
+import { WaitDeadlines } from "./wait-deadlines.ts";
 
 export interface ListenerOptions {
   readonly name: string;
@@ -279,7 +280,7 @@ export class DataPlane implements ReceptionOwner {
       },
       loginTimeoutMs: settings.clientLoginTimeoutMs,
       client: {
-        queryWaitTimeoutMs: settings.queryWaitTimeoutMs,
+        deadlines: new WaitDeadlines(this.#clock, settings.queryWaitTimeoutMs),
         timeouts: settings.clientTimeouts,
       },
       poolMode: options.poolMode,

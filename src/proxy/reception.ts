@@ -55,7 +55,7 @@ export interface ReceptionContext {
   readonly onSessionState: OnSessionState;
   readonly directory: Directory;
   readonly seats: Seats;
-  readonly client: Pick<ClientContext, "queryWaitTimeoutMs" | "timeouts">;
+  readonly client: Pick<ClientContext, "deadlines" | "timeouts">;
 }
 
 export interface ReceptionOwner extends ClientOwner {
@@ -156,7 +156,7 @@ export class Reception implements ClientLoginSink, PreambleSink {
             target: sessionTarget(route, facts.settings),
           }
         : { group, balance, session: replicationSession(options), target: "primary" as const };
-    this.#welcome = new Welcome(clock, steering, session, client.queryWaitTimeoutMs, {
+    this.#welcome = new Welcome(clock, steering, session, client.deadlines.waitMs, {
       welcome: (greeting, lease) => this.#become(facts, session, greeting, lease),
       refused: (error) => this.refused(error),
     });

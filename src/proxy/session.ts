@@ -12,6 +12,7 @@ import type { StatementRegistry } from "../pool/statements.ts";
 import { Frontend, TransactionStatus } from "../protocol/constants.ts";
 import { PASS, type Verdict } from "../protocol/framer.ts";
 import type { ErrorFields } from "../protocol/messages.ts";
+import { mayMatter } from "../routing/glance.ts";
 import { createsTemporary, creation, type Effects, type PinCause, unknownEffects } from "../routing/session-effects.ts";
 import type { SessionEffects } from "../routing/session-state.ts";
 import { Binding, type OnSessionState } from "./binding.ts";
@@ -19,7 +20,7 @@ import { Flight } from "./flight.ts";
 import { Refusals } from "./refusals.ts";
 import { decodeSessionAnswer, sessionQuestion } from "./session-question.ts";
 import { StatementMapper } from "./statement-mapper.ts";
-import { isComplete, parsedName, statementText, textVerdict } from "./statement-text.ts";
+import { isComplete, parsedName, statementText, textStart, textVerdict } from "./statement-text.ts";
 
 export interface SessionOptions {
   readonly poolMode: PoolMode;
@@ -172,12 +173,19 @@ export class Session implements SessionListener {
    */
   observe(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): Buffer | null {
     if (!this.#moves) return null;
+    const { mapper } = this;
+    const quiet = isComplete(length, start, end) && !mayMatter(buffer, textStart(type, buffer, start, end), end);
+    mapper?.reading(quiet);
+    if (quiet) {
+      if (type === Frontend.Query || mapper === null) this.#run(server, null);
+      return null;
+    }
     const text = statementText(type, buffer, start, end);
     const effects = isComplete(length, start, end) ? this.#effects.of(text) : unknownEffects(text);
     const refused = effects === null ? null : this.#binding.refusable(effects);
     if (refused !== null) return this.#refusals.inPlaceOf(refused, parsedName(type, buffer, start, end));
     if (type === Frontend.Query) this.#run(server, effects);
-    else if (this.mapper !== null) this.mapper.parsing = effects;
+    else if (mapper !== null) mapper.parsing = effects;
     else {
       this.#run(server, effects);
       if (effects !== null && parsedName(type, buffer, start, end) !== "") this.#lasting = unknownEffects(text);

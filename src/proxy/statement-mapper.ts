@@ -28,6 +28,7 @@ export class StatementMapper {
   readonly #preparer: Preparer;
   readonly #place: () => string | null;
   readonly #run: (server: Server, effects: Effects | null) => void;
+  #quiet = false;
   /** What the statement does to its session whose Parse is sent next. */
   parsing: Effects | null = null;
   /** The same of those that were parsed, and whether there are any. */
@@ -83,6 +84,12 @@ export class StatementMapper {
   synced(): void {
     this.#batches.end();
     if (this.#barrier === "behind the Sync") this.#barrier = "up";
+  }
+
+  /** A text is sent next; `quiet`: it does nothing to its session, nor to prepared statements. */
+  reading(quiet: boolean): void {
+    this.#quiet = quiet;
+    this.parsing = null;
   }
 
   /** How a message of this type has to be read. */
@@ -147,7 +154,8 @@ export class StatementMapper {
   }
 
   #query(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
-    const text = end - start === length + 1 ? buffer.toString("latin1", start + HEADER_BYTES, end - 1) : "";
+    const readable = !this.#quiet && end - start === length + 1;
+    const text = readable ? buffer.toString("latin1", start + HEADER_BYTES, end - 1) : "";
     const name = deallocates(text);
     if (dropsAll(text)) this.#barrier = "up";
     if (name !== null && this.#names.get(name) !== null && !server.exchange.openBatch) {
@@ -182,7 +190,7 @@ export class StatementMapper {
       return start;
     }
     const definition = Buffer.from(buffer.subarray(nameEnd + 1, end));
-    if (dropsAll(definition.toString("latin1"))) this.#barrier = "behind the Sync";
+    if (!this.#quiet && dropsAll(definition.toString("latin1"))) this.#barrier = "behind the Sync";
     if (name === "") {
       this.#parseUnnamed(server, definition);
       return start;
@@ -193,7 +201,7 @@ export class StatementMapper {
 
   #parseUnnamed(server: Server, definition: Buffer): void {
     const named = new Named(this.#noted(this.#statement("", definition)));
-    const deallocated = deallocates(named.statement.text);
+    const deallocated = this.#quiet ? null : deallocates(named.statement.text);
     this.#deallocation = deallocated === null ? null : { statement: named.statement, name: deallocated };
     const operation = this.#names.begin("", named);
     this.#preparer.parsingUnnamed(server, named, (ending) => this.#names.end(operation, ending));
