@@ -16,7 +16,7 @@ interface OnRead {
 
 export class ReceiveBuffer {
   /** Who gets the bytes; a socket has one before it reads anything. */
-  #deliver: (buffer: Buffer, start: number, end: number) => void = () => {};
+  deliver: (buffer: Buffer, start: number, end: number) => void = () => {};
   /** What is read into, as a whole; from `#from` on nobody needs it. */
   #block: Buffer = Buffer.allocUnsafeSlow(RECEIVE_BYTES_MIN);
   #from = 0;
@@ -35,16 +35,12 @@ export class ReceiveBuffer {
     const start = view.byteOffset;
     this.#end = start + bytes;
     this.#needed = true;
-    this.#deliver(this.#block, start, this.#end);
+    this.deliver(this.#block, start, this.#end);
     this.#prepare(bytes === view.length);
     return true;
   };
   /** For the options of the socket. */
   readonly option: OnRead = { buffer: () => this.#view, callback: this.#read };
-
-  deliverTo(deliver: (buffer: Buffer, start: number, end: number) => void): void {
-    this.#deliver = deliver;
-  }
 
   /** All bytes received so far have been used, those of the present call included. */
   reuse(): void {

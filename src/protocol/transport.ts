@@ -9,7 +9,8 @@ import type { Clock, Timer } from "../core/clock.ts";
 import { LINGER_MS } from "../core/limits.ts";
 import { millis } from "../core/units.ts";
 import { Gather } from "./gather.ts";
-import type { ReceiveBuffer } from "./receive-buffer.ts";
+import { ReceiveBuffer } from "./receive-buffer.ts";
+import type { Receiver } from "./shared-reading.ts";
 
 export interface TransportSink {
   /** Bytes arrived. `buffer` is the receiver's to keep, unless it says `reuse`. */
@@ -32,11 +33,11 @@ export class Transport {
   #received: ReceiveBuffer | null;
 
   /** `received`: what `socket` was told to read into, if anything. */
-  constructor(socket: Socket, sink: TransportSink, received: ReceiveBuffer | null = null) {
+  constructor(socket: Socket, sink: TransportSink, received: ReceiveBuffer | Receiver | null = null) {
     this.#socket = socket;
     this.#sink = sink;
-    this.#received = received;
-    received?.deliverTo((buffer, start, end) => this.#sink.bytes(buffer, start, end));
+    this.#received = received instanceof ReceiveBuffer ? received : null;
+    if (received !== null) received.deliver = (buffer, start, end) => this.#sink.bytes(buffer, start, end);
     this.#listen();
   }
 

@@ -19,6 +19,7 @@ import { millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import { Quotas } from "../pool/quotas.ts";
 import { StatementRegistry } from "../pool/statements.ts";
+import { SharedReading } from "../protocol/shared-reading.ts";
 import { Balance } from "../routing/balance.ts";
 import { SessionEffects } from "../routing/session-state.ts";
 import type { ReadOptions, Route } from "../routing/target.ts";
@@ -104,6 +105,7 @@ export class DataPlane implements ReceptionOwner {
   readonly #mockKey = randomBytes(32);
   readonly #sweeper: Timer;
   readonly #strangers: Seldom;
+  readonly #reading = new SharedReading();
   readonly #unaccepted: Seldom;
   readonly #quotas: Quotas;
   readonly #seats: Seats;
@@ -278,6 +280,7 @@ export class DataPlane implements ReceptionOwner {
         startup: startupRules(options, settings),
         admit: () => this.#admit(0),
       },
+      reading: this.#reading,
       loginTimeoutMs: settings.clientLoginTimeoutMs,
       client: {
         deadlines: new WaitDeadlines(this.#clock, settings.queryWaitTimeoutMs),

@@ -10,6 +10,7 @@ import { SettingsSet } from "../pool/settings.ts";
 import type { StatementRegistry } from "../pool/statements.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import { backendKeyData, errorResponse, parameterStatus, readyForQuery } from "../protocol/messages.ts";
+import { Receiver, type SharedReading } from "../protocol/shared-reading.ts";
 import { Transport, type TransportSink } from "../protocol/transport.ts";
 import { MessageWriter } from "../protocol/writer.ts";
 import type { Balance } from "../routing/balance.ts";
@@ -46,6 +47,7 @@ export interface ReceptionContext {
   /** Where each connection has to begin with a PROXY protocol header: whether one from this address is believed. */
   readonly believesProxy: ((address: string) => boolean) | null;
   readonly login: ClientLoginOptions;
+  readonly reading: SharedReading;
   readonly loginTimeoutMs: number;
   /** All clients' prepared statements, and how many of them a server keeps; 0: they do not follow clients. */
   readonly statements: StatementRegistry;
@@ -88,7 +90,8 @@ export class Reception implements ClientLoginSink, PreambleSink {
     const remote = peer === "" ? "" : formatAddress(peer, socket.remotePort ?? 0);
     this.#address = context.local ? "unix" : remote;
     // The login needs the transport, and the transport somebody to talk to: nobody, for this one line.
-    this.#transport = new Transport(socket, nobody);
+    const receiver = new Receiver();
+    this.#transport = new Transport(context.reading.take(socket, receiver), nobody, receiver);
     const { believesProxy } = context;
     if (believesProxy === null) this.#greet();
     else this.#transport.attach(new ProxyPreamble(believesProxy(peer), this));
