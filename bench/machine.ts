@@ -60,6 +60,8 @@ export function describeSurroundings(): Surroundings {
       PostgreSQL: ask(PGBENCH, ["--version"]),
       PgBouncer: ask("pgbouncer", ["--version"]),
       HAProxy: ask("haproxy", ["-v"]),
+      Patroni: ask("patroni", ["--version"]),
+      etcd: ask("etcd", ["--version"]),
     },
   };
 }

@@ -1,4 +1,4 @@
-// `npm run bench -- pgbench | connect | idle`: pgsteer beside PgBouncer, HAProxy and no router at all, in one run on one
+// `npm run bench -- pgbench | connect | idle | …`: pgsteer beside PgBouncer, HAProxy and no router at all, in one run on one
 // machine. README.md says what is measured and how to read it.
 
 import { Command, InvalidArgumentError, Option } from "commander";
@@ -7,6 +7,10 @@ import { backpressureTable, measureBackpressure } from "./backpressure.ts";
 import { bulkTable, measureBulk } from "./bulk.ts";
 import { serveBystander } from "./bystander.ts";
 import { type ComparisonOptions, checkSize, compare, type Load, type Protocol } from "./comparison.ts";
+import { measureFailover } from "./failover.ts";
+import { EVENT_KINDS, type EventKind, type FailoverEvent } from "./failover-account.ts";
+import { FAILOVER_PATHS, type FailoverPath } from "./failover-paths.ts";
+import { eventsTable, failoverNotes, failoverTable } from "./failover-report.ts";
 import { idleCost, idleTable } from "./idle.ts";
 import { serveIdleClients } from "./idle-clients.ts";
 import { describeSurroundings, surroundingsInWords } from "./machine.ts";
@@ -178,6 +182,43 @@ async function bulk({ megabytes, rounds }: { megabytes: number; rounds: number }
   });
 }
 
+interface FailoverFlags {
+  readonly events: number;
+  readonly kinds: EventKind[];
+  readonly paths: FailoverPath[];
+  readonly period: number;
+  readonly ttl: number;
+  readonly loopWait: number;
+  readonly logLevel: string;
+  readonly keep?: true;
+}
+
+/** What was measured until then is told also after a failure or Ctrl-C. */
+async function failover({ period, keep, ...flags }: FailoverFlags): Promise<void> {
+  const surroundings = describeSurroundings();
+  const events: FailoverEvent[] = [];
+  const options = { ...flags, periodMs: period, keep: keep === true };
+  const begun = Date.now();
+  const tell = (noise: string): void => {
+    if (events.length === 0) return;
+    const file = writeReport("failover", { ...surroundings, parameters: options, noise, events });
+    const { ttl, loopWait } = flags;
+    const minutes = ((Date.now() - begun) / 60_000).toFixed(1);
+    const parameters = `three members, ttl ${ttl} s, loop_wait ${loopWait} s; each path a write every ${period} ms; ${minutes} minutes`;
+    const lines = [...surroundingsInWords(surroundings), `${parameters}; ${noise}`];
+    const notes = failoverNotes(events).map((note) => `  ${note}`);
+    for (const line of [...lines, failoverTable(events), eventsTable(events), ...notes, file]) console.log(line);
+  };
+  try {
+    const { others, stolen } = await measureFailover(options, say, (event) => events.push(event), untilInterrupted());
+    const [other, host] = [others, stolen].map((share) => `${(share * 100).toFixed(0)} %`);
+    tell(`of the machine's processor time other processes took ${other}, its host ${host}`);
+  } catch (error) {
+    tell("not finished");
+    throw error;
+  }
+}
+
 const program = new Command("bench").description("pgsteer beside PgBouncer, HAProxy and a direct connection");
 
 function comparisonCommand(name: string, description: string, defaults: { clients: number[]; scale: number }): Command {
@@ -219,6 +260,18 @@ program
   .option("--megabytes <n>", "that are moved at a time", count, 1000)
   .option("--rounds <n>", "transfers of each kind through each path", count, 3)
   .action(bulk);
+program
+  .command("failover")
+  .description("what a change of leader costs, through pgsteer, HAProxy and PgBouncer at once")
+  .option("--events <n>", "of each kind", count, 5)
+  .option("--kinds <k,…>", "what is done to the leader", someOf(EVENT_KINDS), [...EVENT_KINDS])
+  .option("--paths <p,…>", "ways to the leader", someOf(FAILOVER_PATHS), [...FAILOVER_PATHS])
+  .option("--period <ms>", "between two writes through a path", count, 10)
+  .option("--ttl <s>", "of the leader key; Patroni takes 20 or more", count, 20)
+  .option("--loop-wait <s>", "of Patroni", count, 1)
+  .option("--log-level <level>", "of pgsteer", "info")
+  .option("--keep", "leave the servers' logs behind")
+  .action(failover);
 program
   .command("bystander", { hidden: true })
   .argument("<port>", "where to connect", count)

@@ -48,11 +48,17 @@ async function verifierOf(cluster: Cluster, user: string): Promise<string> {
   return verifier;
 }
 
-/** Debian's PgBouncer in front of the leader; `name` distinguishes several. */
-export async function startPgBouncer(cluster: Cluster, name: string, pooling: Pooling): Promise<Peer> {
+/** Debian's PgBouncer in front of the present leader, or of what listens on `behind` of this host; `name` distinguishes several. */
+export async function startPgBouncer(
+  cluster: Cluster,
+  name: string,
+  pooling: Pooling,
+  behind: number | null = null,
+): Promise<Peer> {
   const directory = makeServerDirectory(join(cluster.directory, name));
   const port = await freePort();
-  const { host, port: serverPort } = cluster.login(await cluster.requireLeader());
+  const leader = cluster.login(await cluster.requireLeader());
+  const { host, port: serverPort } = behind === null ? leader : { host: HOST, port: behind };
   const { user, database } = APPLICATION;
   const settings = {
     listen_addr: HOST,
@@ -79,14 +85,22 @@ export async function startPgBouncer(cluster: Cluster, name: string, pooling: Po
   return untilServing({ process, port });
 }
 
-/** HAProxy, with the check intervals of Patroni's documentation and its default number of threads. */
-export async function startHaproxy(cluster: Cluster, maxClients: number): Promise<Peer> {
+/** How HAProxy's health checks are set in Patroni's documentation. */
+export const DOCUMENTED_CHECKS = "inter 3s fall 3 rise 2";
+
+/** HAProxy with its default number of threads; `name` distinguishes several. */
+export async function startHaproxy(
+  cluster: Cluster,
+  maxClients: number,
+  checks = DOCUMENTED_CHECKS,
+  name = "haproxy",
+): Promise<Peer> {
   const port = await freePort();
   const servers = cluster.members.map((member) => {
     const api = new URL(member.apiUrl);
     return `  server ${member.name} ${member.host}:${member.port} maxconn ${maxClients} check port ${api.port}\n`;
   });
-  const file = join(cluster.directory, "haproxy.cfg");
+  const file = join(cluster.directory, `${name}.cfg`);
   const configuration = `global
   maxconn ${2 * maxClients}
 
@@ -102,10 +116,10 @@ listen primary
   bind ${HOST}:${port}
   option httpchk OPTIONS /primary
   http-check expect status 200
-  default-server inter 3s fall 3 rise 2 on-marked-down shutdown-sessions
+  default-server ${checks} on-marked-down shutdown-sessions
 ${servers.join("")}`;
   writeFileSync(file, configuration);
-  const options = { name: "haproxy", env: { PATH: SYSTEM_PATH } };
+  const options = { name, env: { PATH: SYSTEM_PATH } };
   const process = await cluster.processes.start("haproxy", ["-db", "-f", file], options);
   return untilServing({ process, port });
 }

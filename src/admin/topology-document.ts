@@ -20,6 +20,8 @@ const memberSchema = z.object({
   noloadbalance: z.boolean(),
   readable: z.boolean(),
   reason: z.string(),
+  /** Why it gets writes and reads, or why not: what one would say of it behind its name. */
+  why: z.object({ writes: z.string(), reads: z.string() }),
   serves: z.array(z.object({ listener: z.string(), route: z.string(), purpose: z.enum(["write", "read"]) })),
   /** Why it serves nothing; empty when it does. */
   not_serving: z.string(),

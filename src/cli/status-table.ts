@@ -110,6 +110,11 @@ function connectionsCell({ servers, waiting_clients }: MemberDocument): string {
   return parts.join(", ");
 }
 
+/** Why a member gets writes and reads, or why not: a table has no room for sentences. */
+function whyLine({ name, why }: MemberDocument): string {
+  return `${name}: writes: ${why.writes}; reads: ${why.reads}`;
+}
+
 function clusterBlock(cluster: ClusterDocument): string {
   const head = ["Member", "Host", "Role", "State", "TL", "Lag", "Serves", "Connections"];
   const rows = cluster.members.map((member) => [
@@ -126,6 +131,7 @@ function clusterBlock(cluster: ClusterDocument): string {
     `Cluster ${cluster.name}: ${leaderLine(cluster)}`,
     `Source: ${sourceLine(cluster)}${cluster.paused ? "; automatic failover is PAUSED" : ""}`,
     rows.length === 0 ? "(no member is known)" : table(head, ["TL", "Lag"], rows),
+    ...cluster.members.map(whyLine),
   ];
   return lines.join("\n");
 }

@@ -1,5 +1,6 @@
 // The only place that knows wall time and timers. Everything else is handed a Clock, so that tests own time.
 
+import { performance } from "node:perf_hooks";
 import { type Millis, millis } from "./units.ts";
 
 /** Handle of a pending timer. */

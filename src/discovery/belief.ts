@@ -1,13 +1,15 @@
-// What to believe of the evidence at a moment: who is served as leader, which members may be read from, and the snapshot that the
-// data plane sees. Pure. The reasons behind each rule are in the design notes on leader evidence: the leader key is not yet
+// What to believe of the evidence at a moment: who is served as leader, and which members may be read from. Pure; members.ts makes the
+// data plane's snapshot of it. The reasons behind each rule are in the design notes on leader evidence: the leader key is not yet
 // writable, the key's deletion cuts at once, an older timeline is never believed, losing the DCS is not losing the leader.
 
 import { type Millis, millis } from "../core/units.ts";
 import type { MemberClaim } from "./claim.ts";
 import { type EvidenceState, type Leadership, type MemberEvidence, type Probed, unseen } from "./evidence-state.ts";
-import type { Epoch, LeaderState, Member, MemberName, Topology } from "./topology.ts";
+import type { Epoch, LeaderState, MemberName } from "./topology.ts";
 
-const evidenceOf = (state: EvidenceState, member: MemberName): MemberEvidence => state.members.get(member) ?? unseen;
+/** What has been seen of a member. */
+export const evidenceOf = (state: EvidenceState, member: MemberName): MemberEvidence =>
+  state.members.get(member) ?? unseen;
 
 /** A member's last answer, if it is recent, undoubted and from this cluster. */
 export function freshProbe(state: EvidenceState, member: MemberName, now: Millis): Probed | null {
@@ -26,26 +28,32 @@ export function oldestBelievable(state: EvidenceState): number {
   return Math.max(state.newestTimeline, state.claim.endedTimeline + 1);
 }
 
-/** Why the holder of the key cannot be served, as a sentence; null when it can. */
-export function whyNotWritable(state: EvidenceState, leadership: Leadership, now: Millis): string | null {
-  const { member } = leadership;
-  if (!state.claim.members.has(member)) return `${member} holds the leader key, but its address is not known`;
-  const { probe, doubt } = evidenceOf(state, member);
-  if (doubt !== null) return `${member}: ${doubt.reason}`;
-  if (probe === null) return `${member} has not been probed yet`;
-  if (isForeign(state, probe)) return `${member} has another system identifier than this cluster`;
-  if (probe.startedAt < leadership.seenAt) return `${member} has not been probed since it became the leader`;
-  if (probe.inRecovery) return `${member} is still in recovery`;
+/** What its last probe has against the holder of the key, with the member as subject; null when nothing. */
+export function obstacleOf(state: EvidenceState, leadership: Leadership, now: Millis): string | null {
+  const { probe } = evidenceOf(state, leadership.member);
+  if (probe === null) return "has not been probed yet";
+  if (isForeign(state, probe)) return "has another system identifier than this cluster";
+  if (probe.startedAt < leadership.seenAt) return "has not been probed since it became the leader";
+  if (probe.inRecovery) return "is still in recovery";
   const oldest = oldestBelievable(state);
   if (probe.timeline < oldest) {
-    return `${member} is on timeline ${probe.timeline}, but timeline ${oldest} has been written already`;
+    return `is on timeline ${probe.timeline}, but timeline ${oldest} has been written already`;
   }
-  if (now - probe.at > state.rules.freshMs) return `${member} has not answered a probe lately`;
-  return null;
+  return now - probe.at > state.rules.freshMs ? "has not answered a probe lately" : null;
+}
+
+/** Why the holder of the key cannot be served, as a sentence; null when it can. */
+function whyNotWritable(state: EvidenceState, leadership: Leadership, now: Millis): string | null {
+  const { member } = leadership;
+  if (!state.claim.members.has(member)) return `${member} holds the leader key, but its address is not known`;
+  const { doubt } = evidenceOf(state, member);
+  if (doubt !== null) return `${member}: ${doubt.reason}`;
+  const obstacle = obstacleOf(state, leadership, now);
+  return obstacle === null ? null : `${member} ${obstacle}`;
 }
 
 /** Another member that also takes writes, on a timeline that is no older; null when there is none. */
-function rivalOf(state: EvidenceState, member: MemberName, now: Millis): MemberName | null {
+export function rivalOf(state: EvidenceState, member: MemberName, now: Millis): MemberName | null {
   const own = freshProbe(state, member, now)?.timeline ?? 0;
   for (const name of state.claim.members.keys()) {
     if (name === member) continue;
@@ -139,7 +147,7 @@ export function gateTargets(state: EvidenceState, now: Millis): readonly MemberN
 const awayStates = new Set(["stopping", "stopped", "crashed"]);
 
 /** Why reads may not go to a member; empty when they may. */
-function whyNotReadable(state: EvidenceState, claim: MemberClaim, leader: LeaderState, now: Millis): string {
+export function whyNotReadable(state: EvidenceState, claim: MemberClaim, leader: LeaderState, now: Millis): string {
   const writable = leader.kind === "writable" || leader.kind === "draining";
   if (writable && leader.member === claim.name) return "";
   const { probe, doubt } = evidenceOf(state, claim.name);
@@ -161,46 +169,4 @@ function streamIsMissing(state: EvidenceState, member: MemberName, now: Millis):
   const { unstreamedSince } = evidenceOf(state, member);
   if (unstreamedSince === null) return false;
   return now - Math.max(unstreamedSince, state.leadership?.seenAt ?? 0) > STREAM_GRACE_MS;
-}
-
-function roleOf(claim: MemberClaim, evidence: MemberEvidence, leader: LeaderState): Member["role"] {
-  if (leader.kind !== "none" && leader.member === claim.name)
-    return leader.kind === "standby" ? "standby_leader" : "leader";
-  if (evidence.probe !== null) return evidence.probe.inRecovery ? "replica" : "unknown";
-  return claim.role === "replica" ? "replica" : "unknown";
-}
-
-function memberOf(state: EvidenceState, claim: MemberClaim, leader: LeaderState, now: Millis): Member {
-  const evidence = evidenceOf(state, claim.name);
-  const { probe, doubt } = evidence;
-  const reason = whyNotReadable(state, claim, leader, now);
-  const probedState = probe === null ? "" : probe.streaming === true ? "streaming" : "running";
-  return {
-    name: claim.name,
-    host: claim.host,
-    port: claim.port,
-    apiUrl: claim.apiUrl,
-    role: roleOf(claim, evidence, leader),
-    state: doubt !== null ? "unreachable" : claim.state || probedState,
-    timeline: probe?.timeline ?? claim.timeline,
-    position: probe?.position ?? claim.position,
-    lagBytes: leader.kind !== "none" && leader.member === claim.name ? null : evidence.lagBytes,
-    lagSamples: evidence.lagSamples,
-    streaming: probe?.streaming ?? null,
-    tags: claim.tags,
-    readable: reason === "",
-    reason,
-  };
-}
-
-/** The snapshot that the data plane sees. */
-export function topologyOf(state: EvidenceState, now: Millis): Topology {
-  const leader = leaderOf(state, now);
-  const members = new Map<MemberName, Member>();
-  for (const name of [...state.claim.members.keys()].sort()) {
-    const claim = state.claim.members.get(name);
-    if (claim !== undefined) members.set(name, memberOf(state, claim, leader, now));
-  }
-  const { cluster } = state.rules;
-  return { cluster, leader, members, source: state.source, paused: state.claim.paused };
 }

@@ -74,6 +74,8 @@ export interface Sample {
 export interface Doubt {
   readonly at: Millis;
   readonly reason: string;
+  /** Whether it did not serve at all, rather than saying something that contradicts what was believed. */
+  readonly away: boolean;
 }
 
 /** What has been seen of one member. */

@@ -1,5 +1,5 @@
 // The reducer: one piece of evidence at a time into a state, purely. A new leader key, or a newer timeline of the same leader, is a
-// new epoch; what is believed of the state at a moment is in belief.ts.
+// new epoch; what is believed of the state at a moment is in belief.ts and members.ts.
 
 import type { Millis } from "../core/units.ts";
 import { freshProbe, isForeign, leaderOf, oldestBelievable } from "./belief.ts";
@@ -15,13 +15,14 @@ import {
 } from "./evidence-state.ts";
 import type { MemberName } from "./topology.ts";
 
-export { gateTargets, topologyOf } from "./belief.ts";
+export { gateTargets } from "./belief.ts";
 export {
   type Evidence,
   type EvidenceState,
   initialState,
   type RestEvidence,
 } from "./evidence-state.ts";
+export { topologyOf } from "./members.ts";
 
 type Of<K extends Evidence["kind"]> = Extract<Evidence, { kind: K }>;
 
@@ -109,7 +110,7 @@ function stepSql(state: EvidenceState, evidence: Of<"sql">): EvidenceState {
   if (!answer.ok) {
     const failures = before.failures + 1;
     const accident = before.probe !== null && before.doubt === null && failures < FAILURES_TO_DOUBT;
-    const doubt = accident ? before.doubt : doubted(before, at, answer.reason);
+    const doubt = accident ? before.doubt : doubted(before, at, answer.reason, true);
     return withMember(state, member, { failures, doubt });
   }
   const { inRecovery, timeline, position, streaming, systemIdentifier } = answer;
@@ -122,8 +123,8 @@ function stepSql(state: EvidenceState, evidence: Of<"sql">): EvidenceState {
 }
 
 /** A doubt stands since it first arose: a probe that started later settles it, however many connections go on failing meanwhile. */
-function doubted(before: MemberEvidence, at: Millis, reason: string): Doubt {
-  return { at: before.doubt?.at ?? at, reason };
+function doubted(before: MemberEvidence, at: Millis, reason: string, away: boolean): Doubt {
+  return { at: before.doubt?.at ?? at, reason, away };
 }
 
 /** Sources other than etcd do not tell the system identifier: it is the served leader's, or what all members agree on. */
@@ -204,15 +205,16 @@ function stepRest(state: EvidenceState, { member, at, answer }: Of<"rest">): Evi
 function stepConnection(state: EvidenceState, { member, at, answer }: Of<"connection">): EvidenceState {
   if (!state.claim.members.has(member)) return state;
   const before = state.members.get(member) ?? unseen;
-  const doubt = (reason: string): EvidenceState => withMember(state, member, { doubt: doubted(before, at, reason) });
+  const doubt = (reason: string, away: boolean): EvidenceState =>
+    withMember(state, member, { doubt: doubted(before, at, reason, away) });
   switch (answer.kind) {
     case "failed":
-      return doubt(answer.reason);
+      return doubt(answer.reason, true);
     case "read_only":
-      return state.leadership?.member === member ? doubt("answered a write with read-only") : state;
+      return state.leadership?.member === member ? doubt("answered a write with read-only", false) : state;
     case "login":
       return answer.inRecovery === true && state.leadership?.member === member
-        ? doubt("a login to it said that it is in recovery")
+        ? doubt("a login to it said that it is in recovery", false)
         : state;
   }
 }

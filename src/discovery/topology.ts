@@ -60,6 +60,14 @@ export interface Member {
   readonly readable: boolean;
   /** Why it is not readable, or the last thing that its probes said; empty when there is nothing to say. */
   readonly reason: string;
+  readonly why: Why;
+}
+
+/** Why a member gets writes and reads, or why not: what one would say of it behind its name. Never empty. */
+export interface Why {
+  readonly writes: string;
+  /** As far as the member itself is concerned, as `readable`. */
+  readonly reads: string;
 }
 
 /** How well the sources of a snapshot are doing. */

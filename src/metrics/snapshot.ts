@@ -53,6 +53,8 @@ export interface MemberSnapshot {
   readonly noloadbalance: boolean;
   readonly readable: boolean;
   readonly reason: string;
+  /** Why it gets writes and reads, or why not, as far as the member itself is concerned. */
+  readonly why: Member["why"];
   /** Which listeners send it what now. */
   readonly serves: readonly Service[];
   /** Why it serves nothing; empty when it does, or when nothing is known to be wrong. */
@@ -238,6 +240,7 @@ function memberSnapshots(
       noloadbalance: member.tags.noloadbalance,
       readable,
       reason,
+      why: member.why,
       serves: services.get(name) ?? [],
       notServing: services.has(name) ? "" : whyServesNothing(topology, member, listeners),
       servers: {

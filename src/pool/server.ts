@@ -111,14 +111,14 @@ export class Server implements FrameSink, TransportSink {
   }
 
   /** Whether what the holder was given is still on its way to the client. */
-  get #unsent(): boolean {
+  #unsent(): boolean {
     const state = this.#state;
     const holder = state.kind === "active" || state.kind === "tested" ? state.holder : null;
     return holder !== null && !holder.allSent;
   }
 
   #toIdle(now: Millis): void {
-    if (this.#unsent) this.#transport.forsake();
+    if (this.#unsent()) this.#transport.forsake();
     this.#state = { kind: "idle", since: now };
     this.#transport.resume();
   }
@@ -128,6 +128,7 @@ export class Server implements FrameSink, TransportSink {
    * affair, and it must find none.
    */
   bringSettingsTo(wanted: SettingsSet, alone = false): void {
+    if (!alone && wanted.equals(this.settings)) return;
     const drops = alone && this.statements.size > 0 ? "DEALLOCATE ALL" : null;
     const parts = [drops, wanted.sqlFrom(this.settings, this.base)];
     if (alone) {
@@ -177,7 +178,7 @@ export class Server implements FrameSink, TransportSink {
   run(sql: string, now: () => Millis, done: (result: OwnResult) => void, holder: ServerHolder | null = null): void {
     assert(this.#state.kind === "idle" || this.#state.kind === "active", `run while ${this.#state.kind}`);
     assert(this.exchange.empty, "run with replies owed");
-    if (this.#unsent) this.#transport.forsake();
+    if (this.#unsent()) this.#transport.forsake();
     this.#state = { kind: "tested", done, now, holder };
     this.#ownQuery();
     this.#transport.write(query(sql));
@@ -209,7 +210,7 @@ export class Server implements FrameSink, TransportSink {
   }
 
   resumeReplies(): void {
-    if (!this.#unsent) this.#transport.reuse();
+    if (!this.#unsent()) this.#transport.reuse();
     this.#transport.resume();
   }
 
@@ -240,12 +241,12 @@ export class Server implements FrameSink, TransportSink {
 
   bytes(buffer: Buffer, start: number, end: number): void {
     if (this.#state.kind === "closed") return;
-    if (!this.#unsent) this.#transport.reuseEarlier();
+    if (!this.#unsent()) this.#transport.reuseEarlier();
     this.#framer.push(buffer, start, end);
     const state = this.#state;
     if (state.kind === "active" && !this.midMessage) this.#giveFakes(state.holder);
     if (state.kind === "active") state.holder.flushReplies();
-    if (!this.#unsent) this.#transport.reuse();
+    if (!this.#unsent()) this.#transport.reuse();
   }
 
   drained(): void {

@@ -54,6 +54,8 @@ export class Preparation implements Describable {
   readonly plain: boolean;
   shape: Shape | null = null;
   asked = false;
+  /** When it was used last: counts the server's uses. */
+  used = 0;
 
   constructor(statement: Statement, plain: boolean) {
     this.statement = statement;
@@ -84,6 +86,8 @@ export class StatementRegistry {
   }
 
   release(statement: Statement): void {
+    // Of these nobody but their own client knows.
+    if (statement.place === null) return;
     const key = keyOf(statement.definition, statement.place);
     const entry = this.#held.get(key);
     if (entry === undefined || entry.statement !== statement) return;
@@ -93,6 +97,7 @@ export class StatementRegistry {
 
   /** Whoever asks for its text from now on gets a new statement; those who hold it keep it. */
   retire(statement: Statement): void {
+    if (statement.place === null) return;
     const key = keyOf(statement.definition, statement.place);
     if (this.#held.get(key)?.statement === statement) this.#held.delete(key);
   }
@@ -115,11 +120,12 @@ export interface StatementChange {
  * what an error refuses or skips is taken back, whatever was sent behind it.
  */
 export class ServerStatements {
-  /** What is there once everything on its way has succeeded, least recently used first. */
+  /** What is there once everything on its way has succeeded. */
   readonly #expected = new Map<Statement, Preparation>();
   readonly #certain = new Map<Statement, Preparation>();
   /** In the order of the stream. */
   readonly #pending: StatementChange[] = [];
+  #uses = 0;
   /** What its unnamed statement is; null where there is none, or nobody knows. */
   unnamed: Preparation | null = null;
 
@@ -131,8 +137,7 @@ export class ServerStatements {
   get(statement: Statement): Preparation | null {
     const found = this.#expected.get(statement);
     if (found === undefined) return null;
-    this.#expected.delete(statement);
-    this.#expected.set(statement, found);
+    found.used = ++this.#uses;
     return found;
   }
 
@@ -148,6 +153,7 @@ export class ServerStatements {
 
   #begin(change: StatementChange): StatementChange {
     this.#pending.push(change);
+    if (change.preparation !== null) change.preparation.used = ++this.#uses;
     this.#expect(change.statement, change.preparation);
     return change;
   }
@@ -171,8 +177,9 @@ export class ServerStatements {
   /** The one that was not used for longest, where there are more than `max`. */
   surplus(max: number): Statement | null {
     if (this.#expected.size <= max) return null;
-    for (const oldest of this.#expected.keys()) return oldest;
-    return null;
+    let oldest: Preparation | null = null;
+    for (const each of this.#expected.values()) if (oldest === null || each.used < oldest.used) oldest = each;
+    return oldest?.statement ?? null;
   }
 
   /** All named ones were deallocated; what is on its way comes behind. */

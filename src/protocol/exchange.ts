@@ -52,8 +52,8 @@ export class Exchange {
   #ring = new Uint8Array(INITIAL_ENTRIES);
   #head = 0;
   #count = 0;
-  /** Outcomes of the Parse, Close and fake entries in the ring, in their order; null where nobody keeps account. */
-  #outcomes: (Outcome | null)[] = [];
+  /** Who hears what becomes of an entry, at its place in the ring; null for nobody. */
+  #outcomes: (Outcome | null)[] = new Array<Outcome | null>(INITIAL_ENTRIES).fill(null);
   /** The server reported an error in the extended protocol and no Sync that ends the skipping has been sent. */
   #skipping = false;
   /** The server is in COPY IN and has not been told of its end. */
@@ -123,11 +123,11 @@ export class Exchange {
       case Frontend.Describe:
       case Frontend.Execute:
         this.#unsynced = true;
-        if (!this.#skips) this.#append(type);
+        if (!this.#skips()) this.#append(type);
         return;
       case Frontend.Query:
       case Frontend.FunctionCall:
-        if (this.#skips) return;
+        if (this.#skips()) return;
         // Ends what an extended batch began, as a Sync does.
         this.#unsynced = false;
         this.#append(type);
@@ -154,14 +154,13 @@ export class Exchange {
   /** Notes a request that is being sent, or a fake that stands in its place; `outcome` hears what becomes of it. */
   account(type: number, outcome: Outcome | null, own = false): void {
     const ending = endsBatch(type);
-    if (this.#skips) {
+    if (this.#skips()) {
       this.#unsynced ||= !ending;
       outcome?.skipped();
       return;
     }
     this.#unsynced = !ending;
-    this.#append(own ? type | OWN : type);
-    this.#outcomes.push(outcome);
+    this.#append(own ? type | OWN : type, outcome);
   }
 
   /** The fake whose turn it is, which is then done with; null when it is the server's turn. */
@@ -169,20 +168,19 @@ export class Exchange {
     if (this.#count === 0) return null;
     const type = this.#at(0);
     if (type !== FAKE_PARSE_COMPLETE && type !== FAKE_CLOSE_COMPLETE && type !== FAKE_DEALLOCATE) return null;
-    this.#pop();
-    this.#outcomes.shift()?.completed();
+    this.#pop()?.completed();
     return type;
   }
 
   /** What the client is told instead of the error that the server gives to the next request; null for the server's own words. */
   get replacement(): Buffer | null {
-    return this.#count > 0 && isAccounted(this.#at(0) & TYPE) ? (this.#outcomes[0]?.error ?? null) : null;
+    return this.#count > 0 ? (this.#outcomes[this.#head]?.error ?? null) : null;
   }
 
   /** Who hears the answer to the next request; null for nobody. */
   get hearer(): Outcome | null {
     const watched = this.#count > 0 && (this.#at(0) & TYPE) === WATCHED_DESCRIBE;
-    return watched ? (this.#outcomes[0] ?? null) : null;
+    return watched ? (this.#outcomes[this.#head] ?? null) : null;
   }
 
   /** Notes a simple query of our own; its replies are swallowed. */
@@ -192,12 +190,17 @@ export class Exchange {
 
   /** Notes a reply of `type` and says where it goes. */
   reply(type: number): ReplyVerdict {
+    // Of these there may be millions to one request; where nothing is in doubt they change nothing.
+    if (type === Backend.DataRow && this.#count > 0 && this.#lateSyncs === 0) {
+      const entry = this.#at(0);
+      if (!isCopyEnd(entry)) return (entry & OWN) === 0 ? FORWARD : SWALLOW;
+    }
     if (type === Backend.NoticeResponse || type === Backend.NotificationResponse || type === Backend.ParameterStatus) {
       return type !== Backend.NotificationResponse && this.own ? SWALLOW : FORWARD;
     }
     this.#dropStrayCopyEnds();
     if (type !== Backend.ReadyForQuery) this.#lateSyncs = 0;
-    else if (this.uncertain && !this.#syncIsNext) return this.#lateAnswer();
+    else if (this.uncertain && !this.#syncIsNext()) return this.#lateAnswer();
     if (this.#count === 0 || !isReply(type)) return UNEXPECTED;
     const entry = this.#at(0);
     // The error of a Parse that we put in front of a client's message is that message's error.
@@ -206,8 +209,7 @@ export class Exchange {
     if (type === Backend.ErrorResponse) this.#error(entry & TYPE);
     else if (type === Backend.CopyInResponse || type === Backend.CopyBothResponse) this.#beginCopyIn();
     else if (ends(entry & TYPE, type)) {
-      this.#pop();
-      if (isAccounted(entry & TYPE)) this.#outcomes.shift()?.completed();
+      this.#pop()?.completed();
       this.#ignoredSyncs = 0;
       if (type === Backend.ReadyForQuery) {
         this.#lateSyncs += this.#lateAfterReady;
@@ -227,7 +229,7 @@ export class Exchange {
     let work = this.#skipping || this.#copyIn;
     for (let index = 0; index < this.#count; index++) {
       const type = this.#at(index) & TYPE;
-      if (type === Frontend.CopyDone || type === Frontend.CopyFail) continue;
+      if (isCopyEnd(type)) continue;
       if (endsBatch(type)) {
         each(work || type !== Frontend.Sync);
         work = false;
@@ -236,8 +238,7 @@ export class Exchange {
       }
     }
     const openBatch = work || this.#unsynced;
-    this.#count = 0;
-    for (const outcome of this.#outcomes.splice(0)) outcome?.skipped();
+    while (this.#count > 0) this.#pop()?.skipped();
     this.#skipping = false;
     this.#copyIn = false;
     this.#unsynced = false;
@@ -258,11 +259,11 @@ export class Exchange {
   }
 
   /** Whether what is sent now will not be run. In doubt it will: a ledger that waits for too much is safe. */
-  get #skips(): boolean {
+  #skips(): boolean {
     return this.#skipping && !this.uncertain;
   }
 
-  get #syncIsNext(): boolean {
+  #syncIsNext(): boolean {
     return this.#count > 0 && (this.#at(0) & TYPE) === Frontend.Sync;
   }
 
@@ -274,15 +275,8 @@ export class Exchange {
       this.#ignoredSyncs = 0;
       return;
     }
-    if (isAccounted(type)) {
-      this.#pop();
-      this.#outcomes.shift()?.failed();
-    }
-    while (this.#count > 0 && !this.#syncIsNext) {
-      const skipped = this.#at(0) & TYPE;
-      this.#pop();
-      if (isAccounted(skipped)) this.#outcomes.shift()?.skipped();
-    }
+    this.#pop()?.failed();
+    while (this.#count > 0 && !this.#syncIsNext()) this.#pop()?.skipped();
     this.#skipping = this.#count === 0;
     this.#lateSyncs = this.#ignoredSyncs;
     this.#ignoredSyncs = 0;
@@ -293,56 +287,70 @@ export class Exchange {
    * server. What follows the end of the copy stays owed.
    */
   #beginCopyIn(): void {
-    const head = this.#at(0);
-    const rest: number[] = [];
+    let kept = 1;
     let copying = true;
     for (let index = 1; index < this.#count; index++) {
-      const entry = this.#at(index);
-      const type = entry & TYPE;
-      if (copying && type === Frontend.Sync) {
-        this.#ignoredSyncs += 1;
-        continue;
-      }
-      if (copying && (type === Frontend.CopyDone || type === Frontend.CopyFail)) copying = false;
-      else rest.push(entry);
+      const type = this.#at(index) & TYPE;
+      if (copying && type === Frontend.Sync) this.#ignoredSyncs += 1;
+      else if (copying && isCopyEnd(type)) copying = false;
+      else this.#move(index, kept++);
     }
-    this.#count = 0;
-    this.#append(head);
-    for (const entry of rest) this.#append(entry);
+    this.#count = kept;
     this.#copyIn = copying;
     // A batch may have lost its end, unless another one follows the copy.
-    this.#unsynced = !endsBatch(head & TYPE);
-    for (const entry of rest) this.#unsynced = !endsBatch(entry & TYPE);
+    this.#unsynced = !endsBatch(this.#at(kept - 1) & TYPE);
   }
 
   /** CopyDone and CopyFail outside a copy are read and ignored by the server: they are owed nothing. */
   #dropStrayCopyEnds(): void {
-    while (this.#count > 0) {
-      const type = this.#at(0) & TYPE;
-      if (type !== Frontend.CopyDone && type !== Frontend.CopyFail) return;
-      this.#pop();
-    }
+    while (this.#count > 0 && isCopyEnd(this.#at(0) & TYPE)) this.#pop();
   }
 
   #at(index: number): number {
     return this.#ring[(this.#head + index) & (this.#ring.length - 1)] as number;
   }
 
-  #pop(): void {
+  /** Takes the oldest entry out. Returns who hears what becomes of it. */
+  #pop(): Outcome | null {
     assert(this.#count > 0, "a reply without a request");
+    const outcome = this.#outcomes[this.#head] ?? null;
+    this.#outcomes[this.#head] = null;
     this.#head = (this.#head + 1) & (this.#ring.length - 1);
     this.#count -= 1;
+    return outcome;
   }
 
-  #append(entry: number): void {
-    if (this.#count === this.#ring.length) {
-      const larger = new Uint8Array(this.#ring.length * 2);
-      for (let index = 0; index < this.#count; index++) larger[index] = this.#at(index);
-      this.#ring = larger;
-      this.#head = 0;
-    }
-    this.#ring[(this.#head + this.#count) & (this.#ring.length - 1)] = entry;
+  #append(entry: number, outcome: Outcome | null = null): void {
+    if (this.#count === this.#ring.length) this.#grow();
+    const place = (this.#head + this.#count) & (this.#ring.length - 1);
+    this.#ring[place] = entry;
+    this.#outcomes[place] = outcome;
     this.#count += 1;
+  }
+
+  #grow(): void {
+    const size = this.#ring.length;
+    const ring = new Uint8Array(size * 2);
+    const outcomes = new Array<Outcome | null>(size * 2).fill(null);
+    for (let index = 0; index < size; index++) {
+      const place = (this.#head + index) & (size - 1);
+      ring[index] = this.#ring[place] as number;
+      outcomes[index] = this.#outcomes[place] ?? null;
+    }
+    this.#ring = ring;
+    this.#outcomes = outcomes;
+    this.#head = 0;
+  }
+
+  /** Puts an entry into an earlier place, whose own is forgotten. */
+  #move(from: number, to: number): void {
+    if (from === to) return;
+    const last = this.#ring.length - 1;
+    const source = (this.#head + from) & last;
+    const target = (this.#head + to) & last;
+    this.#ring[target] = this.#ring[source] as number;
+    this.#outcomes[target] = this.#outcomes[source] ?? null;
+    this.#outcomes[source] = null;
   }
 }
 
@@ -353,14 +361,7 @@ const endsBatch = (type: number): boolean =>
   type === FAKE_DEALLOCATE ||
   type === WATCHED_QUERY;
 
-const isAccounted = (type: number): boolean =>
-  type === Frontend.Parse ||
-  type === Frontend.Close ||
-  type === FAKE_PARSE_COMPLETE ||
-  type === FAKE_CLOSE_COMPLETE ||
-  type === FAKE_DEALLOCATE ||
-  type === WATCHED_QUERY ||
-  type === WATCHED_DESCRIBE;
+const isCopyEnd = (type: number): boolean => type === Frontend.CopyDone || type === Frontend.CopyFail;
 
 /** Whether a reply of type `reply` is the last one to a request of type `request`. */
 function ends(request: number, reply: number): boolean {

@@ -19,7 +19,8 @@ export class Gather {
       return;
     }
     if (this.#buffer !== null) {
-      this.#earlier.push(this.#buffer.subarray(this.#start, this.#end));
+      const whole = this.#start === 0 && this.#end === this.#buffer.length;
+      this.#earlier.push(whole ? this.#buffer : this.#buffer.subarray(this.#start, this.#end));
       this.#earlierBytes += this.#end - this.#start;
     }
     this.#buffer = buffer;
@@ -37,14 +38,18 @@ export class Gather {
   take(): Buffer | null {
     const buffer = this.#buffer;
     if (buffer === null) return null;
-    const last = buffer.subarray(this.#start, this.#end);
-    if (this.#earlier.length === 0) {
+    const start = this.#start;
+    const end = this.#end;
+    if (this.#earlier.length > 0) {
+      const all = Buffer.allocUnsafe(this.length);
+      let at = 0;
+      for (const piece of this.#earlier) at += piece.copy(all, at);
+      buffer.copy(all, at, start, end);
       this.clear();
-      return last;
+      return all;
     }
-    const all = Buffer.concat([...this.#earlier, last]);
     this.clear();
-    return all;
+    return start === 0 && end === buffer.length ? buffer : buffer.subarray(start, end);
   }
 
   clear(): void {

@@ -41,7 +41,8 @@ export class Intake {
 
   /** Reads on with what was held. */
   advance(): void {
-    const held = this.#held ?? nothing;
+    const held = this.#held;
+    if (held === null) return;
     this.#held = null;
     this.push(held, 0, held.length);
   }

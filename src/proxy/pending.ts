@@ -22,16 +22,40 @@ export class Pending {
     if (this.#count === 0) this.#first = batch;
     this.#last = batch;
     this.#count += 1;
-    const known = (then: () => void) => (): void => {
-      this.#count -= 1;
-      then();
-    };
-    return {
-      completed: known(outcome.completed),
-      failed: known(outcome.failed),
-      skipped: known(outcome.skipped),
-      error: outcome.error,
-    };
+    return new Watched(this, outcome);
+  }
+
+  /** One of them is known. */
+  known(): void {
+    this.#count -= 1;
+  }
+}
+
+/** An outcome that is counted until it is known. */
+class Watched implements Outcome {
+  readonly error: Buffer | null;
+  readonly #pending: Pending;
+  readonly #outcome: Outcome;
+
+  constructor(pending: Pending, outcome: Outcome) {
+    this.error = outcome.error;
+    this.#pending = pending;
+    this.#outcome = outcome;
+  }
+
+  completed(): void {
+    this.#pending.known();
+    this.#outcome.completed();
+  }
+
+  failed(): void {
+    this.#pending.known();
+    this.#outcome.failed();
+  }
+
+  skipped(): void {
+    this.#pending.known();
+    this.#outcome.skipped();
   }
 }
 
@@ -67,20 +91,27 @@ export class Batches {
   }
 }
 
-const nothing = (): void => {};
-
-/** An outcome that hears only of what is named. */
-export function outcomeOf(calls: Partial<Outcome>): Outcome {
-  return { completed: nothing, failed: nothing, skipped: nothing, error: null, ...calls };
-}
-
 export type Ending = "completed" | "failed" | "skipped";
 
-/** An outcome that is told in one word. */
-export function outcomeIn(then: (ending: Ending) => void): Outcome {
-  return outcomeOf({
-    completed: () => then("completed"),
-    failed: () => then("failed"),
-    skipped: () => then("skipped"),
-  });
+/** An outcome that is told in one word; or, being null, interests nobody. */
+export class Told implements Outcome {
+  readonly error: Buffer | null;
+  readonly #then: ((ending: Ending) => void) | null;
+
+  constructor(then: ((ending: Ending) => void) | null, error: Buffer | null = null) {
+    this.#then = then;
+    this.error = error;
+  }
+
+  completed(): void {
+    this.#then?.("completed");
+  }
+
+  failed(): void {
+    this.#then?.("failed");
+  }
+
+  skipped(): void {
+    this.#then?.("skipped");
+  }
 }

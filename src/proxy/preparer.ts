@@ -8,7 +8,7 @@ import { Description } from "../pool/shape.ts";
 import { Preparation, type Statement, type StatementRegistry } from "../pool/statements.ts";
 import { Frontend } from "../protocol/constants.ts";
 import { WATCHED_DESCRIBE } from "../protocol/exchange.ts";
-import { type Batches, type Ending, outcomeIn, outcomeOf } from "./pending.ts";
+import { type Batches, type Ending, Told } from "./pending.ts";
 import { changedShape, closeMessage, describeMessage, flushMessage, NOBODY } from "./statement-messages.ts";
 import type { Named } from "./statement-names.ts";
 
@@ -116,13 +116,24 @@ export class Preparer {
   }
 
   /**
+   * Notes the client's own Describe of a portal of this statement, which is sent next: what it is told of the rows is the statement's
+   * too, and some drivers ask for nothing else. The server is asked for the whole shape where nobody has done so.
+   */
+  describingPortal(server: Server, named: Named): void {
+    const there = present(server, named.statement);
+    if (there === null) return;
+    named.described = there;
+    if (there.shape === null && !there.asked) this.#ask(server, there);
+  }
+
+  /**
    * Sends in a message's place what the server refuses, whose transaction fails as by PostgreSQL's own refusal. The client is told
    * that; when it prepares the text again it gets a new statement.
    */
   refuse(server: Server, named: Named, describes: boolean): void {
     this.#registry.retire(named.statement);
     const error = changedShape(describes ? (named.known?.shape?.parameters ?? null) : null);
-    server.exchange.account(WATCHED_DESCRIBE, outcomeOf({ error }));
+    server.exchange.account(WATCHED_DESCRIBE, new Told(null, error));
     server.send(describeMessage(NOBODY));
   }
 
@@ -143,7 +154,7 @@ export class Preparer {
       if (server.statements.get(statement) === null) this.#makeRoom(server);
       else this.#closeNamed(server, statement);
       const change = server.statements.preparing(made);
-      const outcome = outcomeIn((ending) => {
+      const outcome = new Told((ending) => {
         ended?.(ending);
         server.statements.end(change, ending === "completed");
       });
@@ -170,7 +181,7 @@ export class Preparer {
   becomesUnnamed(server: Server, made: Preparation, ended: ((ending: Ending) => void) | null): void {
     const { statements, exchange } = server;
     statements.unnamed = made;
-    const outcome = outcomeIn((ending) => {
+    const outcome = new Told((ending) => {
       ended?.(ending);
       if (ending !== "completed" && statements.unnamed === made) statements.unnamed = null;
     });
@@ -192,7 +203,7 @@ export class Preparer {
 
   #closeNamed(server: Server, statement: Statement): void {
     const change = server.statements.closing(statement);
-    const outcome = outcomeIn((ending) => server.statements.end(change, ending === "completed"));
+    const outcome = new Told((ending) => server.statements.end(change, ending === "completed"));
     server.exchange.account(Frontend.Close, outcome, true);
     server.send(closeMessage(statement.serverName));
   }

@@ -10,9 +10,9 @@ import { HEAD, PASS, type Verdict } from "../protocol/framer.ts";
 import { deallocates, dropsAll } from "../routing/intent.ts";
 import type { Effects } from "../routing/session-effects.ts";
 import type { Binding } from "./binding.ts";
-import { Batches, outcomeIn, outcomeOf } from "./pending.ts";
+import { Batches, Told } from "./pending.ts";
 import { GO, Preparer, REFUSE, type Standing, TOO_LONG, WAIT } from "./preparer.ts";
-import { duplicate, NOBODY, renamedFront, statementName } from "./statement-messages.ts";
+import { duplicate, NOBODY, nameIn, renamedFront, statementName } from "./statement-messages.ts";
 import { Named, type Operation, StatementNames } from "./statement-names.ts";
 import { stringEnd, textVerdict } from "./statement-text.ts";
 
@@ -37,6 +37,9 @@ export class StatementMapper {
   #barrier: "up" | "behind the Sync" | null = null;
   /** The unnamed statement, where it deallocates, and what. */
   #deallocation: { readonly statement: Statement; readonly name: string } | null = null;
+  /** The portal that was bound last, and the named statement it was bound to. */
+  #portal = "";
+  #bound: Named | null = null;
 
   /**
    * `serverMax`: statements that a server keeps (setting `max_prepared_statements`). `binding` keeps the client with its server.
@@ -232,7 +235,7 @@ export class StatementMapper {
 
   /** An outcome that settles this operation. */
   #outcome(operation: Operation): Outcome {
-    return outcomeIn((ending) => this.#names.end(operation, ending));
+    return new Told((ending) => this.#names.end(operation, ending));
   }
 
   #parseNamed(server: Server, name: string, definition: Buffer): void {
@@ -240,7 +243,7 @@ export class StatementMapper {
     const taken = this.#names.get(name);
     if (taken !== null) {
       if (statements.get(taken.statement) === null) this.#preparer.prepare(server, taken, null);
-      exchange.account(Frontend.Parse, this.#batches.named(outcomeOf({ error: duplicate(name) })));
+      exchange.account(Frontend.Parse, this.#batches.named(new Told(null, duplicate(name))));
       // Its own text: what is wrong with that comes first.
       server.send(new Statement(taken.statement.serverName, definition).parseMessage());
       return;
@@ -281,6 +284,8 @@ export class StatementMapper {
     const effects = this.#effectful && named !== null ? this.#effects.get(named.statement) : undefined;
     this.#run(server, effects ?? null);
     server.exchange.request(Frontend.Bind);
+    this.#portal = portalEnd === start + HEADER_BYTES ? "" : buffer.toString("latin1", start + HEADER_BYTES, portalEnd);
+    this.#bound = name === "" ? null : named;
     const renamed = serverNameOf(name, named);
     if (renamed === null) return start;
     server.send(renamedFront(buffer, start, portalEnd + 1, nameEnd, length, renamed));
@@ -298,8 +303,13 @@ export class StatementMapper {
         return end;
       }
     }
-    if (named === null) server.exchange.request(Frontend.Describe);
-    else this.#preparer.describing(server, named);
+    if (named !== null) this.#preparer.describing(server, named);
+    else {
+      const bound = name === null ? this.#bound : null;
+      if (bound !== null && bound.known === null && nameIn(buffer, start, end) === this.#portal)
+        this.#preparer.describingPortal(server, bound);
+      server.exchange.request(Frontend.Describe);
+    }
     const renamed = name === null ? null : serverNameOf(name, named);
     if (renamed === null) return start;
     server.send(renamedFront(buffer, start, start + HEADER_BYTES + 1, end - 1, length, renamed));

@@ -18,8 +18,12 @@ export function statementName(length: number, buffer: Buffer, start: number, end
   if (end - start !== length + 1) throw new MalformedBody("a name that is too long");
   const from = start + HEADER_BYTES + 1;
   if (stringEnd(buffer, from, end) !== end - 1) throw new MalformedBody("bytes behind the name");
-  return buffer[from - 1] === STATEMENT ? buffer.toString("latin1", from, end - 1) : null;
+  return buffer[from - 1] === STATEMENT ? nameIn(buffer, start, end) : null;
 }
+
+/** The name in a whole Describe or Close, be it a statement's or a portal's. */
+export const nameIn = (buffer: Buffer, start: number, end: number): string =>
+  buffer.toString("latin1", start + HEADER_BYTES + 1, end - 1);
 
 /** A message up to the end of its statement name, which stands in `buffer[nameStart, nameEnd)`, with another name. */
 export function renamedFront(

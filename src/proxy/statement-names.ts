@@ -42,8 +42,11 @@ export class StatementNames {
 
   /** What `name` stands for, if all goes well; null for nothing. */
   get(name: string): Named | null {
-    const last = this.#pending.findLast((operation) => operation.name === name);
-    return last === undefined ? (this.#certain.get(name) ?? null) : last.named;
+    for (let at = this.#pending.length - 1; at >= 0; at--) {
+      const operation = this.#pending[at];
+      if (operation?.name === name) return operation.named;
+    }
+    return this.#certain.get(name) ?? null;
   }
 
   /** Notes an operation that is being sent; `end` it once. */
@@ -56,7 +59,8 @@ export class StatementNames {
   /** What became of an operation. A Parse of the unnamed statement that fails takes the former one away, as in PostgreSQL. */
   end(operation: Operation, outcome: Ending): void {
     const at = this.#pending.indexOf(operation);
-    if (at >= 0) this.#pending.splice(at, 1);
+    if (at === 0 && this.#pending.length === 1) this.#pending.pop();
+    else if (at >= 0) this.#pending.splice(at, 1);
     const { name, named } = operation;
     if (at >= 0 && outcome === "completed") this.set(name, named);
     else if (named !== null) this.#dropped(named.statement);

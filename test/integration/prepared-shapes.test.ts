@@ -283,18 +283,54 @@ describe("a statement that its client has described", () => {
   });
 });
 
+describe("a statement of which its client has described a portal only", () => {
+  const bound = (name: string, portal: string) => Buffer.concat([bind(name, portal), frontend.describe(portal, "P")]);
+
+  test.each([
+    ["the unnamed portal", ""],
+    ["a named one", "p"],
+  ])("answers on another server as PostgreSQL does, each time: %s", async (_name, portal) => {
+    const twins = await Twins.of(pair);
+    expect(await twins.batch([parse(select, "s")])).toBe("1 Z");
+    expect(await twins.batch([bound("s", portal), execute(0, portal)])).toBe("2 T D C Z");
+    await sql("ALTER TABLE shape ADD COLUMN c int");
+    await twins.move();
+    expect(await twins.batch([call("s")])).toBe("0A000 Z");
+    expect(await twins.batch([bound("s", portal), execute(0, portal)])).toBe("0A000 Z");
+    expect(await twins.batch([close("s"), parse(select, "s"), call("s")])).toBe("3 1 2 D C Z");
+  });
+
+  test("has rows of its own, whatever was described before or behind it", async () => {
+    const twins = await Twins.of(pair);
+    await twins.batch([parse(select, "s"), parse("SELECT 1", "t")]);
+    expect(await twins.batch([bind("s", "p"), bound("t", "q"), execute(0, "q"), execute(0, "p")])).toBe(
+      "2 2 T D C D C Z",
+    );
+    expect(await twins.batch([bound("s", ""), bound("t", "")])).toBe("2 T 2 T Z");
+    await sql("ALTER TABLE shape ADD COLUMN c int");
+    await twins.move();
+    expect(await twins.batch([call("t")])).toBe("2 D C Z");
+    expect(await twins.batch([call("s")])).toBe("0A000 Z");
+  });
+
+  test("has described nothing where that was skipped", async () => {
+    const one = await routed(pair);
+    expect(await batch(one, parse(select, "s"))).toEqual(["1", "Z I"]);
+    expect(await batch(one, bind("nobody"), bound("s", ""))).toEqual(["E ERROR 26000", "Z I"]);
+    await sql("ALTER TABLE shape ADD COLUMN c int");
+    await (await routed(pair)).simple("BEGIN");
+    expect(await batch(one, bound("s", ""), execute())).toEqual(["2", "T", "D 1", "C SELECT 1", "Z I"]);
+  });
+});
+
 describe("a statement that its client has not described", () => {
-  test("shows its new shape where the portal is described, in each call", async () => {
+  test("shows its new shape where that is described at last", async () => {
     const one = await routed(pair);
     await batch(one, parse(select, "s"));
     await sql("ALTER TABLE shape ADD COLUMN c int");
     await (await routed(pair)).simple("BEGIN");
-    one.send(bind("s"), frontend.describe(), execute(), sync());
-    const seen = await one.untilReady();
-    expect(outline(seen)).toEqual(["2", "T", "D 1", "C SELECT 1", "Z I"]);
-    expect(seen[1]?.body.readInt16BE(0)).toBe(3);
-    // From its Describe on it knows.
     expect(await batch(one, told("s"))).toEqual(["t", "T", "Z I"]);
+    // From its Describe on it knows.
     await sql("ALTER TABLE shape DROP COLUMN c");
     expect(await batch(one, call("s"))).toEqual(["E ERROR 0A000", "Z I"]);
   });

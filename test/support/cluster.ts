@@ -2,9 +2,11 @@
 // in the ways in which clusters are disturbed, and stopped without leaving a process behind.
 
 import { rmSync } from "node:fs";
+import { dirname, join } from "node:path";
 import type { QueryResult } from "pg";
 import { z } from "zod";
 import { Etcd } from "./etcd.ts";
+import type { Host } from "./host.ts";
 import {
   type MemberSurroundings,
   PatroniMember,
@@ -14,6 +16,7 @@ import {
 } from "./patroni.ts";
 import { preferredPort } from "./ports.ts";
 import { ProcessGroup, temporaryServerDirectory } from "./processes.ts";
+import { runProgram } from "./programs.ts";
 import { type Login, queryOnce } from "./sql.ts";
 import { waitFor } from "./time.ts";
 
@@ -34,8 +37,12 @@ export interface ClusterOptions {
   readonly namespace?: string;
   readonly patroni?: PatroniSettings;
   readonly postgres?: PostgresSettings;
+  /** Makes it a standby cluster, which replicates from this port of another one: roles and databases are the other's. */
+  readonly standbyOf?: number;
   /** Ports to take if they are free, each the first of a row; any free ones by default. */
   readonly ports?: { readonly postgres: number; readonly api: number; readonly etcd: number };
+  /** Where each server lives, by its name (node1, …, etcd1, …); all on 127.0.0.1 by default. */
+  readonly hosts?: (name: string) => Host;
 }
 
 const memberKey = z.object({ state: z.string(), role: z.string(), timeline: z.number().optional() });
@@ -44,13 +51,14 @@ const memberKey = z.object({ state: z.string(), role: z.string(), timeline: z.nu
 export async function startCluster(options: ClusterOptions = {}): Promise<Cluster> {
   const group = new ProcessGroup(options.directory ?? temporaryServerDirectory("cluster"));
   try {
-    const etcd = await Etcd.start(group, options.etcdNodes ?? 1, options.ports?.etcd);
+    const etcd = await Etcd.start(group, options.etcdNodes ?? 1, options.ports?.etcd, options.hosts);
     const surroundings: MemberSurroundings = {
       scope: options.scope ?? "demo",
       namespace: options.namespace ?? "/service",
       etcdEndpoints: etcd.endpoints,
-      patroni: options.patroni ?? {},
+      patroni: patroniSettings(options),
       postgres: options.postgres ?? {},
+      ...(options.hosts === undefined ? {} : { hosts: options.hosts }),
     };
     const members: PatroniMember[] = [];
     for (let index = 1; index <= (options.members ?? 3); index += 1) {
@@ -60,13 +68,19 @@ export async function startCluster(options: ClusterOptions = {}): Promise<Cluste
       };
       members.push(new PatroniMember(`node${index}`, ports, group, surroundings));
     }
-    const cluster = new Cluster(group, etcd, members, surroundings);
+    const cluster = new Cluster(group, etcd, members, surroundings, options.standbyOf !== undefined);
     await cluster.bootstrap();
     return cluster;
   } catch (error) {
     await group.close();
     throw error;
   }
+}
+
+function patroniSettings({ patroni = {}, standbyOf }: ClusterOptions): PatroniSettings {
+  if (standbyOf === undefined) return patroni;
+  const standby_cluster = { host: "127.0.0.1", port: standbyOf, create_replica_methods: ["basebackup"] };
+  return { ...patroni, dcs: { ...patroni.dcs, standby_cluster } };
 }
 
 export class Cluster {
@@ -77,8 +91,18 @@ export class Cluster {
   readonly directory: string;
   /** Everything that lives for this cluster; also the way to start more servers that shall end with it. */
   readonly processes: ProcessGroup;
+  readonly #patroni: PatroniSettings;
+  readonly #standby: boolean;
 
-  constructor(group: ProcessGroup, etcd: Etcd, members: readonly PatroniMember[], surroundings: MemberSurroundings) {
+  constructor(
+    group: ProcessGroup,
+    etcd: Etcd,
+    members: readonly PatroniMember[],
+    surroundings: MemberSurroundings,
+    standby: boolean,
+  ) {
+    this.#patroni = surroundings.patroni;
+    this.#standby = standby;
     this.processes = group;
     this.directory = group.directory;
     this.etcd = etcd;
@@ -101,13 +125,13 @@ export class Cluster {
     const [first, ...others] = this.members;
     if (first === undefined) throw new Error("a cluster needs a member");
     await first.start();
-    const what = () => `${first.name} is a leader that takes writes; its log ends:\n${first.tail()}`;
+    const what = () => `${first.name} is a leader that takes writes, if it is to; its log ends:\n${first.tail()}`;
     await this.#orExplain(what, 60_000, async () => {
       if ((await this.leader()) !== first.name) return false;
-      return (await this.sql(first.name, "SELECT pg_is_in_recovery() AS r")).rows[0]?.["r"] === false;
+      return (await this.sql(first.name, "SELECT pg_is_in_recovery() AS r")).rows[0]?.["r"] === this.#standby;
     });
     await Promise.all(others.map((member) => member.start()));
-    await this.#createRoles(first.name);
+    if (!this.#standby) await this.#createRoles(first.name);
     await this.waitHealthy(60_000);
   }
 
@@ -174,6 +198,17 @@ export class Cluster {
     const text = await response.text();
     if (response.status !== 200) throw new Error(`switchover from ${leader}: ${response.status} ${text}`);
     return text;
+  }
+
+  /** Runs patronictl, which asks nothing and is told `args`; its output. Rejects when it fails. */
+  async patronictl(...args: readonly string[]): Promise<string> {
+    const { command = "patroni" } = this.#patroni;
+    const program = command.includes("/") ? join(dirname(command), "patronictl") : "patronictl";
+    const member = this.members.find(({ name }) => this.#runs(name)) ?? this.members[0];
+    const result = await runProgram(program, ["-c", member?.configurationFile ?? "", ...args]);
+    const output = `${result.stdout}${result.stderr}`;
+    if (result.code !== 0) throw new Error(`patronictl ${args.join(" ")}: ${output}`);
+    return output;
   }
 
   async killPostgres(name: string): Promise<void> {
@@ -268,22 +303,33 @@ export class Cluster {
     if (leader === undefined) return false;
     const { rows } = await this.sql(
       leader,
-      `SELECT pg_is_in_recovery() AS recovery, ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int AS timeline,
+      `SELECT pg_is_in_recovery() AS recovery,
+        CASE WHEN pg_is_in_recovery() THEN (SELECT received_tli FROM pg_stat_wal_receiver)
+          ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int END AS timeline,
         ARRAY(SELECT application_name FROM pg_stat_replication WHERE state = 'streaming') AS streaming`,
     );
     const answer = z
-      .object({ recovery: z.literal(false), timeline: z.number(), streaming: z.array(z.string()) })
+      .object({ recovery: z.literal(this.#standby), timeline: z.number(), streaming: z.array(z.string()) })
       .parse(rows[0]);
     for (const { name } of this.members.filter((member) => this.#runs(member.name))) {
       const key = keys.get(`${this.prefix}members/${name}`);
       if (key === undefined) return false;
       const { state, role, timeline } = memberKey.parse(JSON.parse(key.value));
       if (timeline !== answer.timeline) return false;
-      if (name === leader ? !["master", "primary"].includes(role) : role !== "replica") return false;
+      if (name === leader ? !this.#leaderRoles.includes(role) : role !== "replica") return false;
       if (!["running", "streaming"].includes(state)) return false;
-      if (name !== leader && !answer.streaming.includes(name)) return false;
+      if (name !== leader && this.#streamsFromLeader(name) && !answer.streaming.includes(name)) return false;
     }
     return true;
+  }
+
+  get #leaderRoles(): readonly string[] {
+    return this.#standby ? ["standby_leader"] : ["master", "primary"];
+  }
+
+  #streamsFromLeader(name: string): boolean {
+    const tags = this.#patroni.tags?.[name];
+    return tags?.["replicatefrom"] === undefined && tags?.["nostream"] !== true;
   }
 
   async #createRoles(leader: string): Promise<void> {

@@ -3,6 +3,7 @@
 
 import { join } from "node:path";
 import { z } from "zod";
+import { type Host, LOCAL_HOST } from "./host.ts";
 import { freePort, preferredPort } from "./ports.ts";
 import { makeServerDirectory, type ProcessGroup, type RunningProcess } from "./processes.ts";
 import { now, waitFor } from "./time.ts";
@@ -47,6 +48,7 @@ interface EtcdNode {
   readonly client: string;
   readonly peer: string;
   readonly directory: string;
+  readonly namespaceOf: number | null;
 }
 
 /** The etcd nodes of a cluster, by index. */
@@ -63,14 +65,21 @@ export class Etcd {
   }
 
   /** `firstPort` is where the first node serves clients, if that port is free. */
-  static async start(group: ProcessGroup, count: number, firstPort?: number): Promise<Etcd> {
+  static async start(
+    group: ProcessGroup,
+    count: number,
+    firstPort?: number,
+    hosts: (name: string) => Host = () => LOCAL_HOST,
+  ): Promise<Etcd> {
     const nodes: EtcdNode[] = [];
     for (let index = 0; index < count; index += 1) {
       const name = `etcd${index + 1}`;
+      const { address, namespaceOf } = hosts(name);
       nodes.push({
         name,
-        client: `http://127.0.0.1:${await preferredPort(firstPort && firstPort + 2 * index)}`,
-        peer: `http://127.0.0.1:${await freePort()}`,
+        namespaceOf,
+        client: `http://${address}:${await preferredPort(firstPort && firstPort + 2 * index)}`,
+        peer: `http://${address}:${await freePort()}`,
         directory: makeServerDirectory(join(group.directory, name)),
       });
     }
@@ -188,7 +197,8 @@ export class Etcd {
     args.push("--listen-client-urls", node.client, "--advertise-client-urls", node.client);
     args.push("--listen-peer-urls", node.peer, "--initial-advertise-peer-urls", node.peer);
     args.push("--initial-cluster", this.nodes.map(({ name, peer }) => `${name}=${peer}`).join(","));
-    const options = { name: node.name, cwd: node.directory, asPostgres: true };
+    const { namespaceOf } = node;
+    const options = { name: node.name, cwd: node.directory, asPostgres: true, namespaceOf };
     this.#running.set(index, await this.#group.start("etcd", args, options));
   }
 }

@@ -4,6 +4,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
+import { type Host, LOCAL_HOST } from "./host.ts";
 import { makeServerDirectory, type ProcessGroup, type RunningProcess } from "./processes.ts";
 import { childrenOf, isAlive, signal, titleOf } from "./procfs.ts";
 import { waitFor } from "./time.ts";
@@ -41,6 +42,7 @@ export interface MemberSurroundings {
   readonly etcdEndpoints: readonly string[];
   readonly patroni: PatroniSettings;
   readonly postgres: PostgresSettings;
+  readonly hosts?: (name: string) => Host;
 }
 
 interface MemberPorts {
@@ -53,21 +55,27 @@ const DEFAULT_BINARIES = "/usr/lib/postgresql/15/bin";
 /** A member by name; its processes come and go. */
 export class PatroniMember {
   readonly name: string;
-  readonly host = "127.0.0.1";
+  readonly host: string;
   readonly port: number;
   readonly apiUrl: string;
   readonly directory: string;
   readonly dataDirectory: string;
+  readonly #place: Host;
+  /** Patroni's own, written at each start; also what patronictl needs. */
+  readonly configurationFile: string;
   readonly #group: ProcessGroup;
   readonly #surroundings: MemberSurroundings;
   #patroni: RunningProcess | null = null;
 
   constructor(name: string, ports: MemberPorts, group: ProcessGroup, surroundings: MemberSurroundings) {
     this.name = name;
+    this.#place = surroundings.hosts?.(name) ?? LOCAL_HOST;
+    this.host = this.#place.address;
     this.port = ports.postgres;
     this.apiUrl = `http://${this.host}:${ports.api}`;
     this.directory = makeServerDirectory(join(group.directory, name));
     this.dataDirectory = join(this.directory, "data");
+    this.configurationFile = join(this.directory, "patroni.yml");
     this.#group = group;
     this.#surroundings = surroundings;
   }
@@ -80,10 +88,11 @@ export class PatroniMember {
   /** Starts Patroni, which starts or adopts PostgreSQL. Nothing when it runs already. */
   async start(): Promise<void> {
     if (this.#patroni?.alive() === true) return;
-    const file = join(this.directory, "patroni.yml");
+    const file = this.configurationFile;
     writeFileSync(file, stringify(this.#configuration()), { mode: 0o644 });
     const command = this.#surroundings.patroni.command ?? "patroni";
-    const options = { name: this.name, cwd: this.directory, asPostgres: true };
+    const { namespaceOf } = this.#place;
+    const options = { name: this.name, cwd: this.directory, asPostgres: true, namespaceOf };
     this.#patroni = await this.#group.start(command, [file], options);
   }
 

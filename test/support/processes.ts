@@ -16,6 +16,8 @@ interface StartOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Run as the system user `postgres` when we are root: PostgreSQL refuses to run as root. */
   readonly asPostgres?: boolean;
+  /** A process whose network namespace it shall share; that of the test by default. Needs root. */
+  readonly namespaceOf?: number | null;
 }
 
 /** A server process. `stop` and `kill` return when it is gone. */
@@ -113,6 +115,17 @@ function followRunner(): void {
   process.once("disconnect", () => process.kill(process.pid, "SIGKILL"));
 }
 
+/** The command line that runs a program in another process's network namespace; it keeps its pid (nsenter(1)). */
+function enter(
+  pid: number,
+  ids: ReturnType<typeof postgresIds>,
+  command: string,
+  args: readonly string[],
+): [string, string[]] {
+  const user = ids === null ? [] : ["-S", String(ids.uid), "-G", String(ids.gid)];
+  return ["nsenter", ["-t", String(pid), "-n", ...user, "--", command, ...args]];
+}
+
 /** Everything that is started on behalf of one directory. */
 export class ProcessGroup {
   readonly directory: string;
@@ -142,13 +155,16 @@ export class ProcessGroup {
     const log = join(this.directory, `${options.name}.log`);
     const output = openSync(log, "a");
     const ids = options.asPostgres === true ? postgresIds() : null;
-    const child = spawn(command, args, {
+    const away = options.namespaceOf ?? null;
+    const [program, line] = away === null ? [command, args] : enter(away, ids, command, args);
+    const child = spawn(program, line, {
       cwd: options.cwd ?? this.directory,
       env: { ...process.env, ...options.env, [HARNESS_VARIABLE]: this.directory },
       stdio: ["ignore", output, output],
       // A session of its own: Ctrl-C at a terminal is for us, who then stop the servers in order.
       detached: true,
-      ...(ids ?? {}),
+      // nsenter needs root, and becomes somebody else by itself.
+      ...(away === null ? (ids ?? {}) : {}),
     });
     closeSync(output);
     await new Promise<void>((resolve, reject) => {

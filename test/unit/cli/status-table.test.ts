@@ -21,6 +21,9 @@ describe("pgsteer status", () => {
       | b      | 10.0.0.1:5432 | Replica | running |  2 |     0 | read, auto (reads)                         | 2 active, 1 idle |
       | c      | 10.0.0.1:5432 | Replica | running |  1 | 21 MB | nothing: 22020096 bytes behind, limit 1000 | 2 active, 1 idle |
       +--------+---------------+---------+---------+----+-------+--------------------------------------------+------------------+
+      a: writes: a holds the leader key; reads: is in recovery and streams
+      b: writes: a holds the leader key; reads: is in recovery and streams
+      c: writes: a holds the leader key; reads: is in recovery and streams
 
       Clients: 66 of at most 100
       +----------+----------------+-------+-------------+------+--------+---------+----------+--------+-------+-------+

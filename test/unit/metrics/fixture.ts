@@ -29,6 +29,7 @@ export function member(name: string, changes: Partial<Member> = {}): Member {
     tags: { noloadbalance: false, nofailover: false },
     readable: true,
     reason: "",
+    why: { writes: "a holds the leader key", reads: "is in recovery and streams" },
     ...changes,
   };
 }

@@ -22,6 +22,7 @@ export function member(name: string, changes: Partial<Member> = {}): Member {
     tags: { noloadbalance: false, nofailover: false },
     readable: true,
     reason: "",
+    why: { writes: "is in recovery", reads: "is in recovery and streams" },
     ...changes,
   };
 }

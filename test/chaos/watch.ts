@@ -1,0 +1,54 @@
+// What is really so: a write on each member every quarter of a second, straight to its port, and the periods in which it worked.
+
+import type { Cluster } from "../support/cluster.ts";
+import { APPLICATION } from "../support/cluster.ts";
+import { type Connection, connect, query } from "../support/sql.ts";
+import { sleep } from "../support/time.ts";
+import type { Journal } from "./history.ts";
+
+const PERIOD_MS = 250;
+const ATTEMPT_MS = 1000;
+
+export class Watch {
+  readonly #cluster: Cluster;
+  readonly #journal: Journal;
+  readonly #loops: Promise<void>[];
+  #stopped = false;
+
+  constructor(cluster: Cluster, journal: Journal) {
+    this.#cluster = cluster;
+    this.#journal = journal;
+    this.#loops = cluster.members.map(({ name }) => this.#watch(name));
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await Promise.all(this.#loops);
+  }
+
+  async #watch(member: string): Promise<void> {
+    let connection: Connection | null = null;
+    // From the beginning of the first write to the end of the last; empty while none works.
+    let window: { from: number; to: number }[] = [];
+    const end = () => {
+      for (const span of window) this.#journal.write({ type: "writable", member, ...span });
+      window = [];
+    };
+    while (!this.#stopped) {
+      const began = Date.now();
+      try {
+        connection ??= await connect(this.#cluster.login(member, APPLICATION), ATTEMPT_MS);
+        const text = "UPDATE watched SET beats = beats + 1 WHERE member = $1";
+        await query(connection, text, [member], ATTEMPT_MS);
+        window = [{ from: window[0]?.from ?? began, to: Date.now() }];
+      } catch {
+        end();
+        connection?.destroy();
+        connection = null;
+      }
+      await sleep(PERIOD_MS);
+    }
+    end();
+    connection?.destroy();
+  }
+}
