@@ -55,7 +55,7 @@ beforeAll(async () => {
   const args = ["-D", directory, ...settings.flatMap((setting) => ["-c", setting])];
   const server = await group.start(join(binaries(), "postgres"), args, { name: "postgres", asPostgres: true });
   await waitFor(() => queryOnce(superuser(), "select 1"), {
-    timeoutMs: 20_000,
+    timeoutMs: 30_000,
     what: `PostgreSQL answers: ${server.log}`,
   });
   for (const [method, encryption] of [

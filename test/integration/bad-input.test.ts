@@ -295,7 +295,7 @@ describe("a client that is logged in", () => {
       const { rows } = await cluster.sql("node1", statement, [Number(pid)]);
       return rows.length === 0 || rows[0]?.["state"] === "idle";
     };
-    await waitFor(idle, { timeoutMs: 5000, what: "the transaction is over" });
+    await waitFor(idle, { timeoutMs: 30_000, what: "the transaction is over" });
   }
 });
 
@@ -330,7 +330,7 @@ describe("a server that answers twice in one breath", () => {
   });
 
   const next = (): Promise<() => void> =>
-    waitFor(() => held.shift(), { timeoutMs: 5000, intervalMs: 2, what: "a statement reaches the server" });
+    waitFor(() => held.shift(), { timeoutMs: 30_000, intervalMs: 2, what: "a statement reaches the server" });
 
   test("is heard once, and the next client gets its own answer from another connection", async () => {
     const [one, other] = await Promise.all([
@@ -343,7 +343,7 @@ describe("a server that answers twice in one breath", () => {
     await waitFor(
       async () => (await (await fetch(`${steered.httpUrl}/metrics`)).text()).includes('state="waiting"} 1'),
       {
-        timeoutMs: 5000,
+        timeoutMs: 30_000,
         what: "the other one waits",
       },
     );

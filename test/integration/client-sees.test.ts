@@ -66,7 +66,7 @@ function withoutHeralds(messages: readonly (RawMessage | null)[]): string[] {
 async function running(member: string, pattern: string, count: number): Promise<void> {
   const statement = `SELECT count(*)::int AS n FROM pg_stat_activity WHERE state = 'active' AND pid <> pg_backend_pid() AND query LIKE $1`;
   await waitFor(async () => (await cluster.sql(member, statement, [pattern])).rows[0]?.["n"] === count, {
-    timeoutMs: 10_000,
+    timeoutMs: 30_000,
     what: `${count} × ${pattern} on ${member}`,
   });
 }
@@ -312,7 +312,7 @@ describe("a read in flight on a replica that is killed", { timeout: 60_000 }, ()
         }
         return null;
       },
-      { timeoutMs: 10_000, what: "the read runs on a replica" },
+      { timeoutMs: 30_000, what: "the read runs on a replica" },
     );
     const seen = reader.untilReady();
     await cluster.killPostgres(at);

@@ -81,10 +81,10 @@ async function serversNamed(name: string): Promise<number> {
 describe("a minimum", () => {
   test("is there before any client, where the database has a role of its own, and is filled again", async () => {
     const two = async () => (await serversNamed("warm")) === 2;
-    await waitFor(two, { timeoutMs: 10_000, what: "two servers are there" });
+    await waitFor(two, { timeoutMs: 30_000, what: "two servers are there" });
     const kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'warm'";
     await cluster.sql("node1", kill);
-    await waitFor(two, { timeoutMs: 10_000, what: "two servers are there again" });
+    await waitFor(two, { timeoutMs: 30_000, what: "two servers are there again" });
   });
 });
 
@@ -204,7 +204,7 @@ describe("a reload", () => {
     writeFileSync(pgsteer.configurationFile, stringify({ ...configuration, databases: changed }));
     pgsteer.process.signal("SIGHUP");
     const reloaded = () => readFileSync(pgsteer.log, "utf8").includes("configuration reloaded");
-    await waitFor(reloaded, { timeoutMs: 10_000, what: "the configuration is reloaded" });
+    await waitFor(reloaded, { timeoutMs: 30_000, what: "the configuration is reloaded" });
     expect(await two.value("SELECT 1")).toBe("1");
     expect(await one.simple("COMMIT")).toEqual(["C COMMIT", "Z I"]);
     expect(await (await client("postgres")).value("SELECT current_database()")).toBe("postgres");

@@ -123,7 +123,7 @@ describe("a Unix-domain socket", () => {
     });
     const asleep = "SELECT 1 FROM pg_stat_activity WHERE query LIKE '%pg_sleep(30)%' AND wait_event = 'PgSleep'";
     await waitFor(async () => (await cluster.sql("node1", asleep)).rows.length > 0, {
-      timeoutMs: 5000,
+      timeoutMs: 30_000,
       what: "it sleeps",
     });
     process.kill(pid, "SIGINT");
@@ -269,7 +269,7 @@ describe("behind a load balancer", () => {
     const failed = await counter("pgsteer_client_login_failures_total", "proxy");
     try {
       for (const port of [ports.haproxy1, ports.haproxy2]) {
-        const client = await waitFor(() => RawClient.login(login(port)), { timeoutMs: 5000, what: haproxy.tail() });
+        const client = await waitFor(() => RawClient.login(login(port)), { timeoutMs: 30_000, what: haproxy.tail() });
         opened.push(client);
         expect(await client.value("SHOW application_name")).toBe(`app - 127.0.0.1:${client.socket.localPort}`);
         client.send(frontend.terminate());

@@ -114,7 +114,7 @@ class Ended extends Error {}
 const settled = async (ledger: Ledger, what: string, look: () => boolean): Promise<void> => {
   const over = () => ledger.problem !== null || ledger.closed || ledger.ended;
   try {
-    await waitFor(() => over() || look(), { timeoutMs: 10_000, intervalMs: 1, what });
+    await waitFor(() => over() || look(), { timeoutMs: 30_000, intervalMs: 1, what });
   } catch (cause) {
     throw new Error(`${what}: ${ledger.log.join(" ")}`, { cause });
   }

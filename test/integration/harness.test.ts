@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { APPLICATION, type Cluster, PROBE, startCluster } from "../support/cluster.ts";
 import { recordLeadership } from "../support/leadership.ts";
 import { type PgsteerConfiguration, startPgsteer } from "../support/pgsteer.ts";
+import { preferredPort } from "../support/ports.ts";
 import { temporaryServerDirectory } from "../support/processes.ts";
 import { processesOf } from "../support/procfs.ts";
 import { queryOnce } from "../support/sql.ts";
@@ -48,7 +49,7 @@ describe("the cluster harness", () => {
       await writer.nextAcknowledged();
       const since = now();
       await cluster.switchover(candidate);
-      await waitFor(() => record.change(since, from), { timeoutMs: 20_000, what: "the candidate takes writes" });
+      await waitFor(() => record.change(since, from), { timeoutMs: 30_000, what: "the candidate takes writes" });
       await cluster.waitHealthy();
       const change = record.change(since, from);
       expect(change?.to).toBe(candidate);
@@ -92,9 +93,9 @@ describe("the cluster harness", () => {
     };
     cluster.addLag(replica);
     await cluster.sql(leader, "CREATE TABLE ballast AS SELECT repeat('x', 1000) FROM generate_series(1, 2000)");
-    await cluster.waitFor(async () => (await lag()) > 1_000_000, 10_000);
+    await cluster.waitFor(async () => (await lag()) > 1_000_000, 30_000);
     cluster.removeLag(replica);
-    await cluster.waitFor(async () => (await lag()) === 0, 10_000);
+    await cluster.waitFor(async () => (await lag()) === 0, 30_000);
   });
 
   test("takes a member away and brings it back", async () => {
@@ -155,6 +156,30 @@ describe("a cluster that cannot start", () => {
   });
 });
 
+describe("a port that a test process was given", () => {
+  test("is given to no other while that process lives, and no longer", async () => {
+    const support = new URL("../support/ports.ts", import.meta.url).href;
+    const script = `const { freePort } = await import(${JSON.stringify(support)});
+      console.log(await freePort());
+      process.stdin.resume();`;
+    const other = spawn(process.execPath, ["--input-type=module", "-e", script], {
+      stdio: ["pipe", "pipe", "inherit"],
+    });
+    try {
+      const [line] = await once(createInterface({ input: other.stdout }), "line");
+      const port = Number(line);
+      expect(await preferredPort(port)).not.toBe(port);
+      const gone = once(other, "exit");
+      other.stdin.end();
+      await gone;
+      expect(await preferredPort(port)).toBe(port);
+      expect(await preferredPort(port)).not.toBe(port);
+    } finally {
+      other.kill("SIGKILL");
+    }
+  });
+});
+
 describe("a test process that dies", () => {
   test("leaves no process behind even when it is killed outright", async () => {
     const directory = temporaryServerDirectory("orphans");
@@ -173,7 +198,7 @@ describe("a test process that dies", () => {
       child.kill("SIGKILL");
     }
     await waitFor(() => processesOf(directory).length === 0, {
-      timeoutMs: 10_000,
+      timeoutMs: 30_000,
       what: "the reaper has done its work",
     });
     rmSync(directory, { recursive: true, force: true });

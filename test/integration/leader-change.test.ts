@@ -66,7 +66,7 @@ describe("a writer through the write port", () => {
     await waitFor(
       () => writer.attempts.findLast(({ outcome, end }) => outcome === "ok" && end > change.firstWriteNew),
       {
-        timeoutMs: 20_000,
+        timeoutMs: 30_000,
         what: `the writer goes on; pgsteer's log ends:\n${pgsteer.process.tail(10)}`,
       },
     );
@@ -150,7 +150,7 @@ describe("a writer through the write port", () => {
       expect(failures.length).toBeLessThanOrEqual(1);
       // The test has teeth only because the old leader goes on taking the direct poller's writes.
       await waitFor(() => record.staleWrites().some(({ member }) => member === leader), {
-        timeoutMs: 5000,
+        timeoutMs: 30_000,
         what: "two members take writes",
       });
       expect(record.keyEvents.some(({ at }) => at > since)).toBe(true);
@@ -278,7 +278,7 @@ describe("many clients in a switchover", () => {
         await cluster.waitHealthy();
         const before = bookers.map(({ done }) => done);
         await waitFor(() => bookers.every(({ done }, index) => done > (before[index] ?? 0) + 5), {
-          timeoutMs: 10_000,
+          timeoutMs: 30_000,
           what: "all go on",
         });
       }

@@ -83,7 +83,7 @@ function follow(urls: readonly string[]) {
   });
   source.start();
   const until = (what: string, condition: () => boolean): Promise<boolean> =>
-    waitFor(condition, { timeoutMs: 10_000, intervalMs: 5, what });
+    waitFor(condition, { timeoutMs: 30_000, intervalMs: 5, what });
   return {
     seen,
     source,

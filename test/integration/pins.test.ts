@@ -31,7 +31,7 @@ beforeAll(async () => {
 
 afterEach(async () => {
   for (const client of opened.splice(0)) client.destroy();
-  await waitFor(async () => (await pinned("write")).length === 0, { timeoutMs: 5000, what: "all clients are gone" });
+  await waitFor(async () => (await pinned("write")).length === 0, { timeoutMs: 30_000, what: "all clients are gone" });
 });
 
 afterAll(async () => {

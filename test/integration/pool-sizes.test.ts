@@ -37,7 +37,7 @@ afterEach(async () => {
   bench.fence();
   const sql = "SELECT count(*)::int AS count FROM pg_stat_activity WHERE usename IN ('app', 'other', 'locked')";
   const none = async () => (await queryOnce(postgres.login, sql)).rows[0]?.["count"] === 0;
-  await waitFor(none, { timeoutMs: 10_000, what: "PostgreSQL has no client left" });
+  await waitFor(none, { timeoutMs: 30_000, what: "PostgreSQL has no client left" });
 });
 
 /** Limits by name; none for others. */

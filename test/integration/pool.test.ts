@@ -42,7 +42,7 @@ beforeEach(() => {
 
 afterEach(async () => {
   bench.fence();
-  await waitFor(async () => (await backends()) === 0, { timeoutMs: 10_000, what: "PostgreSQL has no client left" });
+  await waitFor(async () => (await backends()) === 0, { timeoutMs: 30_000, what: "PostgreSQL has no client left" });
 });
 
 describe("a pool", () => {

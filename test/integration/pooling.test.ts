@@ -249,7 +249,7 @@ describe("servers grow old", () => {
   test("and are closed by server_idle_timeout when nobody needs them", async () => {
     const one = await client(pgsteer().login("write"));
     await one.simple("SELECT 1");
-    await waitFor(async () => (await serversOnLeader()) === 0, { timeoutMs: 10_000, what: "the server is closed" });
+    await waitFor(async () => (await serversOnLeader()) === 0, { timeoutMs: 30_000, what: "the server is closed" });
     expect(await one.simple("SELECT 1")).toEqual(["T", "D 1", "C SELECT 1", "Z I"]);
   });
 
@@ -265,7 +265,7 @@ describe("servers grow old", () => {
     }
     await one.simple("COMMIT");
     const renewed = async () => (await one.value("SELECT pg_backend_pid()")) !== pid;
-    await waitFor(renewed, { timeoutMs: 10_000, intervalMs: 20, what: "another server serves" });
+    await waitFor(renewed, { timeoutMs: 30_000, intervalMs: 20, what: "another server serves" });
   });
 });
 

@@ -252,7 +252,7 @@ async function renewServers(): Promise<void> {
       );
       return rowCount === 0;
     },
-    { timeoutMs: 5000, what: "no connection of the application is left", intervalMs: 5 },
+    { timeoutMs: 30_000, what: "no connection of the application is left", intervalMs: 5 },
   );
 }
 

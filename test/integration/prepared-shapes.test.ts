@@ -40,7 +40,7 @@ afterEach(async () => {
     (await superuser(
       `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '${APPLICATION.user}'`,
     )) === 0;
-  await waitFor(none, { timeoutMs: 5000, what: "no connection of the application is left", intervalMs: 5 });
+  await waitFor(none, { timeoutMs: 30_000, what: "no connection of the application is left", intervalMs: 5 });
 });
 
 afterAll(async () => {
@@ -521,7 +521,7 @@ describe("a client whose message waits for the answer", () => {
     open.push(lock);
     await lock.simple("BEGIN; LOCK shape");
     one.send(call("s"), sync());
-    await waitFor(async () => (await superuser(blocked)) === 1, { timeoutMs: 5000, what: "a backend that waits" });
+    await waitFor(async () => (await superuser(blocked)) === 1, { timeoutMs: 30_000, what: "a backend that waits" });
     return { one, lock };
   }
   const blocked = `SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename = '${APPLICATION.user}'`;

@@ -297,7 +297,7 @@ describe("programs and drivers", () => {
   test("pgbench runs prepared with more clients than servers", async () => {
     const login = pair.login("write");
     const env = libpqEnvironment(login);
-    const run = (...args: string[]) => runProgram("pgbench", args, { env, timeoutMs: 8000 });
+    const run = (...args: string[]) => runProgram("pgbench", args, { env, timeoutMs: 30_000 });
     const made = await run("-i", "-q", "-s", "1");
     expect(made.code, made.stderr).toBe(0);
     // A thread for each client: pgbench prepares with blocking calls, and would wait for servers that its other clients hold.

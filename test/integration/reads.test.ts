@@ -68,9 +68,9 @@ describe("reads", { timeout: 60_000 }, () => {
       const expected = await ports(names);
       return [...new Set(await served(6))].sort().join() === expected.join();
     };
-    await waitFor(() => only([fresh]), { timeoutMs: 15_000, what: "reads leave the lagging replica" });
+    await waitFor(() => only([fresh]), { timeoutMs: 30_000, what: "reads leave the lagging replica" });
     cluster.removeLag(lagging);
-    await waitFor(() => only([lagging, fresh]), { timeoutMs: 15_000, what: "reads come back to it" });
+    await waitFor(() => only([lagging, fresh]), { timeoutMs: 30_000, what: "reads come back to it" });
   });
 
   test("go to the leader when every replica is too far behind", async () => {
@@ -80,10 +80,10 @@ describe("reads", { timeout: 60_000 }, () => {
     await cluster.sql(leader, "CREATE TABLE ballast2 AS SELECT repeat('x', 1000) FROM generate_series(1, 10000)");
     const [port = ""] = await ports([leader]);
     const isLeader = async () => (await served(4)).every((each) => each === port);
-    await waitFor(isLeader, { timeoutMs: 15_000, what: "reads go to the leader" });
+    await waitFor(isLeader, { timeoutMs: 30_000, what: "reads go to the leader" });
     for (const name of replicas) cluster.removeLag(name);
     const isReplica = async () => !(await served(4)).includes(port);
-    await waitFor(isReplica, { timeoutMs: 15_000, what: "reads leave the leader" });
+    await waitFor(isReplica, { timeoutMs: 30_000, what: "reads leave the leader" });
   });
 
   test("on auto go to a replica inside BEGIN READ ONLY, and everything else to the leader", async () => {

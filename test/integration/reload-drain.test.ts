@@ -43,7 +43,7 @@ const logged = (text: string) =>
 async function reload(text = "configuration reloaded"): Promise<void> {
   const before = logged(text);
   pgsteer.process.signal("SIGHUP");
-  await waitFor(() => logged(text) > before, { timeoutMs: 5000, what: `the log says ${text}` });
+  await waitFor(() => logged(text) > before, { timeoutMs: 30_000, what: `the log says ${text}` });
 }
 
 /** Writes the configuration anew, changed, and reloads. */
@@ -147,7 +147,7 @@ describe("SIGTERM", { timeout: 60_000 }, () => {
   }
 
   const ended = (which: Pgsteer) =>
-    waitFor(() => which.process.exitCode() !== null, { timeoutMs: 15_000, intervalMs: 10, what: "pgsteer has ended" });
+    waitFor(() => which.process.exitCode() !== null, { timeoutMs: 30_000, intervalMs: 10, what: "pgsteer has ended" });
 
   test("lets transactions finish, sends the others away with 57P01, and ends with exit code 0", async () => {
     const leaving = await another("leaving", "30s");
@@ -194,7 +194,7 @@ describe("SIGTERM", { timeout: 60_000 }, () => {
       const statement = "SELECT count(*)::int AS n FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
       return (await cluster.sql("node1", statement)).rows[0]?.["n"] === 0;
     };
-    await waitFor(none, { timeoutMs: 5000, what: "no transaction is open" });
+    await waitFor(none, { timeoutMs: 30_000, what: "no transaction is open" });
     const { rows } = await queryOnce(pgsteer.login("write"), "SELECT n FROM kept WHERE n = 4");
     expect(rows).toEqual([]);
   });
@@ -204,7 +204,10 @@ describe("SIGTERM", { timeout: 60_000 }, () => {
     const busy = await client(leaving.ports.write);
     await busy.simple("BEGIN");
     leaving.process.signal("SIGTERM");
-    await waitFor(() => readFileSync(leaving.log, "utf8").includes("draining"), { timeoutMs: 5000, what: "it drains" });
+    await waitFor(() => readFileSync(leaving.log, "utf8").includes("draining"), {
+      timeoutMs: 30_000,
+      what: "it drains",
+    });
     expect(leaving.process.alive()).toBe(true);
     leaving.process.signal("SIGTERM");
     await ended(leaving);
@@ -216,7 +219,7 @@ describe("SIGTERM", { timeout: 60_000 }, () => {
     const waiting = await client(leaving.ports.write);
     await cluster.stopMember("node1");
     waiting.send(frontend.query("SELECT 1"));
-    await waitFor(async () => (await cluster.leader()) === null, { timeoutMs: 10_000, what: "there is no leader" });
+    await waitFor(async () => (await cluster.leader()) === null, { timeoutMs: 30_000, what: "there is no leader" });
     leaving.process.signal("SIGTERM");
     expect(outline(await waiting.untilEnd()).at(-1)).toEqual("EOF");
     await ended(leaving);

@@ -264,7 +264,10 @@ describe("what its settings are, a server", () => {
     for (const sql of statements) await (sql.startsWith("!") ? one.extended(sql.slice(1)) : one.simple(sql));
     await one.simple(`SELECT 'end of ${mark}'`);
     const log = () => cluster.members[0]?.tail(400) ?? "";
-    await waitFor(() => log().includes(`end of ${mark}`), { timeoutMs: 5000, what: "the log has the last statement" });
+    await waitFor(() => log().includes(`end of ${mark}`), {
+      timeoutMs: 30_000,
+      what: "the log has the last statement",
+    });
     const said = log().slice(log().indexOf(mark), log().indexOf(`end of ${mark}`));
     return said.split("json_object_agg").length - 1;
   }

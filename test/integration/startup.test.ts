@@ -283,7 +283,7 @@ describe("a role that is dropped and made again", () => {
     const orphans = async (count: number) => {
       const all = "SELECT count(*)::int AS n FROM pg_stat_activity WHERE usesysid NOT IN (SELECT oid FROM pg_roles)";
       const found = async () => (await direct(all)).rows[0]?.["n"] === count;
-      await waitFor(found, { timeoutMs: 5000, what: `${count} servers of a dropped role are left` });
+      await waitFor(found, { timeoutMs: 30_000, what: `${count} servers of a dropped role are left` });
     };
     await orphans(1);
     for (const client of [...others, ...others]) expect(await client.simple(statement)).toContain("C SELECT 1");
@@ -307,7 +307,7 @@ describe("replication", () => {
   }
 
   async function noneLeft(): Promise<void> {
-    await waitFor(async () => (await walsenders()) === 0, { timeoutMs: 5000, what: "no walsender is left" });
+    await waitFor(async () => (await walsenders()) === 0, { timeoutMs: 30_000, what: "no walsender is left" });
   }
 
   test.each(["database", "true"])("commands are answered by the leader (replication=%s)", async (value) => {
@@ -371,10 +371,10 @@ describe("replication", () => {
     };
     const receiving = runProgram("pg_receivewal", ["-D", target, "-v"], { ...environment(), started });
     const segments = () => readdirSync(target).filter((name) => !name.endsWith(".partial")).length;
-    await waitFor(async () => (await walsenders()) > 0, { timeoutMs: 10_000, what: "it streams" });
+    await waitFor(async () => (await walsenders()) > 0, { timeoutMs: 30_000, what: "it streams" });
     await cluster.sql("node1", "CREATE TABLE filler AS SELECT generate_series(1, 50000) AS n");
     await cluster.sql("node1", "SELECT pg_switch_wal()");
-    await waitFor(() => segments() > 0, { timeoutMs: 10_000, what: "a segment has arrived" });
+    await waitFor(() => segments() > 0, { timeoutMs: 30_000, what: "a segment has arrived" });
     process.kill(pid, "SIGINT");
     expect((await receiving).code).toBe(0);
     await noneLeft();
@@ -385,7 +385,7 @@ describe("replication", () => {
     const short = await startPgsteer(cluster, { name: "short", users: { [REPLICATOR.user]: REPLICATOR.password } });
     const env = libpqEnvironment(short.login("write", REPLICATOR));
     const cut = runProgram("pg_receivewal", ["-D", target, "-n"], { env });
-    await waitFor(async () => (await walsenders()) > 0, { timeoutMs: 10_000, what: "it streams again" });
+    await waitFor(async () => (await walsenders()) > 0, { timeoutMs: 30_000, what: "it streams again" });
     await sleep(200);
     await short.stop(20_000);
     expect(short.process.exitCode()).toBe(0);

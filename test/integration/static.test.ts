@@ -61,7 +61,7 @@ describe("a static cluster from a file", () => {
 
   test("knows every member's role", async () => {
     await waitFor(async () => (await place(pgsteer.login("read"))).recovery, {
-      timeoutMs: 5000,
+      timeoutMs: 30_000,
       what: "replicas serve",
     });
     await expectRoles((route) => pgsteer.login(route));
@@ -98,7 +98,7 @@ describe("a static cluster from a file", () => {
         await expectRoles((route) => pgsteer.login(route));
         return true;
       },
-      { timeoutMs: 15_000, what: "the roles are the new ones" },
+      { timeoutMs: 30_000, what: "the roles are the new ones" },
     );
   });
 
@@ -127,7 +127,7 @@ describe("pgsteer run with URLs", () => {
     for (const each of processes) await each.stop();
   });
 
-  test("serves the three default ports, with roles found by SQL", { timeout: 40_000 }, async (context) => {
+  test("serves the three default ports, with roles found by SQL", { timeout: 90_000 }, async (context) => {
     const { user, password, database } = APPLICATION;
     const hosts = cluster.members.map(({ host, port }) => `${host}:${port}`);
     const started = await run([
@@ -140,13 +140,13 @@ describe("pgsteer run with URLs", () => {
         await queryOnce(login("write"), "SELECT 1");
         return "serves";
       },
-      { timeoutMs: 15_000, what: `it serves; its log ends:\n${started.tail(5)}` },
+      { timeoutMs: 30_000, what: `it serves; its log ends:\n${started.tail(5)}` },
     );
     if (served === "ended" && started.tail(5).includes("another process listens")) {
       console.log(`skipped: one of the default ports is taken on this machine: ${started.tail(1)}`);
       context.skip();
     }
-    await waitFor(async () => (await place(login("read"))).recovery, { timeoutMs: 5000, what: "replicas serve" });
+    await waitFor(async () => (await place(login("read"))).recovery, { timeoutMs: 30_000, what: "replicas serve" });
     await expectRoles(login);
     const wrong = await queryOnce({ ...login("write"), password: "wrong" }, "SELECT 1").catch(codeOf);
     expect(wrong).toBe("28P01");
@@ -157,16 +157,16 @@ describe("pgsteer run with URLs", () => {
         await expectRoles(login);
         return true;
       },
-      { timeoutMs: 15_000, what: "the roles are the new ones" },
+      { timeoutMs: 30_000, what: "the roles are the new ones" },
     );
     started.signal("SIGTERM");
-    await waitFor(() => started.exitCode() !== null, { timeoutMs: 10_000, what: "it has ended" });
+    await waitFor(() => started.exitCode() !== null, { timeoutMs: 30_000, what: "it has ended" });
     expect(started.exitCode()).toBe(0);
   });
 
   test("says what is wrong with a URL, without its password", async () => {
     const started = await run(["postgres://app:very-secret@127.0.0.1:5432/app?sslmod=require", "not a url"]);
-    await waitFor(() => started.exitCode() !== null, { timeoutMs: 10_000, what: "it has ended" });
+    await waitFor(() => started.exitCode() !== null, { timeoutMs: 30_000, what: "it has ended" });
     expect(started.exitCode()).toBe(78);
     expect(started.tail()).toContain("sslmod");
     expect(started.tail()).toContain("url 2");

@@ -44,7 +44,7 @@ const topologyOf = async (url: string) => topologySchema.parse(JSON.parse((await
 
 function cli(...args: string[]): Promise<{ code: unknown; out: string; err: string }> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [main, ...args], { timeout: 15_000 }, (error, out, err) => {
+    execFile(process.execPath, [main, ...args], { timeout: 60_000 }, (error, out, err) => {
       resolve({ code: error === null ? 0 : error.code, out, err });
     });
   });
@@ -115,13 +115,13 @@ async function run(
 
 const says = (running: Run, text: string | RegExp) =>
   waitFor(() => (typeof text === "string" ? running.log().includes(text) : text.test(running.log())), {
-    timeoutMs: 15_000,
+    timeoutMs: 30_000,
     what: `the log says ${text}; it says:\n${running.log()}`,
   });
 
 const ready = (running: Pick<Run, "url">, route = "write") =>
   waitFor(async () => (await get(`${running.url}/readyz?route=${route}`))[0] === 200, {
-    timeoutMs: 15_000,
+    timeoutMs: 30_000,
     what: `${route} is ready`,
   });
 
@@ -135,7 +135,7 @@ describe("the HTTP endpoints of a running pgsteer", () => {
         const found = await topologyOf(pgsteer.httpUrl);
         return found.clusters[0]?.members.every(({ serves }) => serves.length > 0) === true && found;
       },
-      { timeoutMs: 10_000, what: "every member serves something" },
+      { timeoutMs: 30_000, what: "every member serves something" },
     );
     const [only] = document.clusters;
     expect(only).toMatchObject({ name: "demo", writable: true, source: { kind: "etcd", connected: true } });
@@ -368,7 +368,7 @@ describe("without a writable leader", () => {
           const [status, text] = await get(`${pgsteer.httpUrl}/readyz?route=write`);
           return status === 503 && text;
         },
-        { timeoutMs: 10_000, what: "write is not ready" },
+        { timeoutMs: 30_000, what: "write is not ready" },
       );
       expect(why).toMatch(/^route "write" is not ready: .+\n$/);
       expect((await get(`${pgsteer.httpUrl}/readyz?route=read`))[0]).toBe(200);
@@ -378,7 +378,7 @@ describe("without a writable leader", () => {
       expect(out).toContain("write is not ready: ");
       // The pool goes when its last server is gone; what was counted stays.
       await waitFor(async () => (await topologyOf(pgsteer.httpUrl)).clusters[0]?.pools.length === 0, {
-        timeoutMs: 10_000,
+        timeoutMs: 30_000,
         what: "the pool is gone",
       });
       expect(await logins()).toBeGreaterThanOrEqual(before);
@@ -387,7 +387,7 @@ describe("without a writable leader", () => {
     }
     await cluster.waitHealthy();
     await waitFor(async () => (await get(`${pgsteer.httpUrl}/readyz?route=write`))[0] === 200, {
-      timeoutMs: 20_000,
+      timeoutMs: 30_000,
       what: "write is ready again",
     });
     expect((await cli("status", "--url", pgsteer.httpUrl)).code).toBe(0);

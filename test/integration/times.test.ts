@@ -78,7 +78,7 @@ describe("a client that takes longer than", () => {
     slow.send(frontend.query("UPDATE counted SET n = n + 1 FROM pg_sleep(60) -- too slow"));
     expect(await lastWords(slow)).toEqual(["FATAL", "57014", "terminating connection due to query_timeout"]);
     const running = "pg_stat_activity WHERE state = 'active' AND query LIKE '%-- too slow' AND pid <> pg_backend_pid()";
-    await waitFor(async () => (await count(running)) === 0, { timeoutMs: 5000, what: "the query has stopped" });
+    await waitFor(async () => (await count(running)) === 0, { timeoutMs: 30_000, what: "the query has stopped" });
     const next = await client(hasty.login("write"));
     expect(await next.simple("UPDATE counted SET n = n + 1")).toEqual(["C UPDATE 1", "Z I"]);
   });
@@ -206,7 +206,7 @@ describe("the pid that a client is told", () => {
         const next = await told(login);
         return next.pid === first.pid ? next.client : null;
       },
-      { timeoutMs: 5000, what: "the server is lent again" },
+      { timeoutMs: 30_000, what: "the server is lent again" },
     );
     expect(await later.value("SHOW work_mem")).not.toBe("77kB");
   });
@@ -245,7 +245,7 @@ describe("a session that waits at its login", () => {
     opened.push(third);
     third.send(startup({ user: APPLICATION.user, database: APPLICATION.database }));
     const answer = third.authenticate(APPLICATION.user, APPLICATION.password);
-    await waitFor(async () => (await waiting()) === 1, { timeoutMs: 5000, intervalMs: 10, what: "it waits" });
+    await waitFor(async () => (await waiting()) === 1, { timeoutMs: 30_000, intervalMs: 10, what: "it waits" });
     return { holders, third, answer };
   }
 
@@ -259,7 +259,7 @@ describe("a session that waits at its login", () => {
   test.each(["destroy", "resetAndDestroy"] as const)("and gives up is forgotten (%s)", async (how) => {
     const { third, answer } = await full();
     third.socket[how]();
-    await waitFor(async () => (await waiting()) === 0, { timeoutMs: 5000, what: "nobody waits" });
+    await waitFor(async () => (await waiting()) === 0, { timeoutMs: 30_000, what: "nobody waits" });
     expect((await answer).at(-1)).toBe(null);
   });
 
@@ -301,7 +301,7 @@ describe("a session that an administrator ends", () => {
     const pid = await one.value("SELECT pg_backend_pid()");
     one.send(frontend.query("SELECT pg_sleep(60) -- to be ended"));
     const active = `pg_stat_activity WHERE pid = ${pid} AND state = 'active' AND query LIKE '%-- to be ended'`;
-    await waitFor(async () => (await count(active)) === 1, { timeoutMs: 5000, what: "it runs" });
+    await waitFor(async () => (await count(active)) === 1, { timeoutMs: 30_000, what: "it runs" });
     await terminate(pid);
     expect(await lastWords(one)).toEqual(words);
     expect(await (await client(login())).value("SELECT 1")).toBe("1");

@@ -198,7 +198,7 @@ describe("towards PostgreSQL", () => {
   async function encrypted(of: Pgsteer, user: string = APPLICATION.user, password: string = APPLICATION.password) {
     const statement = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
     const login = { ...of.login("write"), user, password };
-    await waitFor(() => fetch(`${of.httpUrl}/livez`), { timeoutMs: 10_000, what: "it listens" });
+    await waitFor(() => fetch(`${of.httpUrl}/livez`), { timeoutMs: 30_000, what: "it listens" });
     try {
       return (await queryOnce(login, statement)).rows[0]?.["ssl"];
     } catch (error) {

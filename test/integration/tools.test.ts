@@ -88,7 +88,7 @@ describe("pgbench", () => {
       const { rows } = await cluster.sql(replica, "SELECT count(*)::int AS n FROM pgbench_accounts", [], "app");
       return rows[0]?.["n"] === 100_000;
     };
-    await waitFor(count, { timeoutMs: 20_000, what: "the replica has the accounts" });
+    await waitFor(count, { timeoutMs: 30_000, what: "the replica has the accounts" });
   });
 
   async function bench(login: Login, args: readonly string[]): Promise<string> {
@@ -177,7 +177,7 @@ describe("LISTEN in session mode", () => {
     await listener.client.query("LISTEN news");
     await queryOnce(write(), "NOTIFY news, 'from the write port'");
     await queryOnce(await direct(), "NOTIFY news, 'from elsewhere'");
-    await waitFor(() => heard.length === 2, { timeoutMs: 5000, what: "two notifications without a query" });
+    await waitFor(() => heard.length === 2, { timeoutMs: 30_000, what: "two notifications without a query" });
     expect(heard).toEqual(["news from the write port", "news from elsewhere"]);
     await listener.client.query("UNLISTEN news");
     await queryOnce(write(), "NOTIFY news, 'too late'");
@@ -212,7 +212,7 @@ describe("a cancel", () => {
       const login = mode === "session" ? session : write();
       const [one, other] = [sleeper(login, 30, `${mode} one`), sleeper(login, 2, `${mode} other`)];
       for (const name of ["one", "other"]) {
-        await waitFor(() => runningNow(`${mode} ${name}`), { timeoutMs: 5000, what: `${name} sleeps` });
+        await waitFor(() => runningNow(`${mode} ${name}`), { timeoutMs: 30_000, what: `${name} sleeps` });
       }
       signal(one.pid(), "SIGINT");
       const { code, stderr } = await one.result;
@@ -326,7 +326,7 @@ describe("pg_dump and pg_restore", () => {
   test("dump from the read port too", async () => {
     const login = { ...pgsteer.login("read") };
     const count = async () => (await output(psql(login, ["-c", "SELECT count(*) FROM shop.item"]))) === "20000\n";
-    await waitFor(count, { timeoutMs: 10_000, what: "the replica has the rows" });
+    await waitFor(count, { timeoutMs: 30_000, what: "the replica has the rows" });
     const dump = await output(
       runProgram("pg_dump", ["-n", "shop", "-t", "shop.item"], { env: libpqEnvironment(login) }),
     );

@@ -23,7 +23,7 @@ export class Companion {
   }
 
   /** Resolves after `count` more answers; rejects when they do not come, or when there was trouble. */
-  async goesOn(count = 3, timeoutMs = 5000): Promise<void> {
+  async goesOn(count = 3, timeoutMs = 30_000): Promise<void> {
     const wanted = this.served + count;
     const deadline = performance.now() + timeoutMs;
     while (this.served < wanted) {

@@ -18,7 +18,7 @@ afterAll(() => {
 
 function cli(...args: string[]): Promise<{ code: unknown; out: string; err: string }> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [main, ...args], { cwd: directory, timeout: 15_000 }, (error, out, err) => {
+    execFile(process.execPath, [main, ...args], { cwd: directory, timeout: 60_000 }, (error, out, err) => {
       resolve({ code: error === null ? 0 : error.code, out, err });
     });
   });
