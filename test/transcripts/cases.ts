@@ -80,7 +80,7 @@ export const cases: Readonly<Record<string, Case>> = {
     expect(asked?.topology.leader.kind).toBe("writable");
     expect(drained?.at).toBeGreaterThanOrEqual(due);
   },
-  "switchover-called-off": shows({ order: ["writable A 1"], never: ["draining A 1", "none A 1"] }),
+  "switchover-called-off": shows({ order: ["writable A 1"], never: ["draining A 1"] }),
   "switchover-refused": shows({ order: ["writable A 1", "draining A 1", "writable A 1"], never: ["elected B 2"] }),
   "postgres-killed": (seen) => {
     shows({
@@ -95,5 +95,53 @@ export const cases: Readonly<Record<string, Case>> = {
     says: [/terminating connection due to administrator command/],
   }),
   "patroni-frozen-3.0.2": frozen,
-  "patroni-frozen-4.1": frozen,
+  "patroni-frozen-4.1": (seen) => {
+    frozen(seen);
+    expect(seen.beliefs).toMatch(/takes writes on timeline 1, which is older than 2, without the leader key/);
+  },
+  "switchover-slow-promotion": (seen) => {
+    shows({ order: ["writable A 1", "draining A 1", "none", "elected B 2", "writable B 2"], never: ["elected A 2"] })(
+      seen,
+    );
+    // The old leader is read from as a replica while the new one is not yet writable.
+    const [old] =
+      seen.leaders
+        .find((leader) => leader.startsWith("writable"))
+        ?.split(" ")
+        .slice(1) ?? [];
+    const both = seen.moments.find(({ topology: { leader, members } }) => {
+      const member = members.get(old ?? "");
+      return leader.kind === "elected" && leader.member !== old && member?.role === "replica" && member.readable;
+    });
+    expect(both).toBeDefined();
+  },
+  "leader-restarted": shows({
+    order: ["writable A 1", "elected A 1", "writable A 1"],
+    never: ["elected A 2", "writable A 2"],
+    says: [/the database system is (shutting down|starting up)|ECONNREFUSED/],
+  }),
+  paused: shows({
+    order: ["writable A 1", "elected A 1", "none", "writable B 2"],
+    says: [/"paused":true/, /nobody holds the leader key, and automatic failover is paused/],
+  }),
+  "member-removed": shows({ order: ["writable A 1"], says: [/"node\d":null/] }),
+  lagging: shows({ order: ["writable A 1"], says: [/is in recovery and streams, but lags by 16 MB or more/] }),
+  tags: shows({
+    order: ["writable A 1", "draining A 1", "elected B 2", "writable B 2"],
+    says: [/is tagged noloadbalance/, /holds the leader key; is tagged nofailover/],
+  }),
+  "static-two-writable": shows({
+    order: ["writable A 1", "writable B 2"],
+    never: ["writable A 2", "writable A 3"],
+    says: [/takes writes on timeline 1, but timeline 2 has been written already/],
+  }),
+  "switchover-by-rest": shows({ order: ["writable A 1", "elected A 1", "writable B 2"], never: ["writable A 2"] }),
+  "key-put-back": shows({
+    order: ["writable A 1", "none", "writable B 2", "elected A 3"],
+    never: ["writable A 3"],
+    says: [
+      /it is on timeline 1, but timeline 2 has been written already/,
+      /takes writes on timeline 2 without the leader key: node\d holds the leader key/,
+    ],
+  }),
 };

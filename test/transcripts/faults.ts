@@ -205,8 +205,10 @@ export const faults: Readonly<Record<string, Scene>> = {
       await sleep(2000);
       await cluster.startMember(replica);
       await stage.readable(2);
-      await cluster.waitHealthy();
-      await cluster.switchover(replica);
+      await waitFor(() => cluster.switchover(replica), {
+        timeoutMs: 30_000,
+        what: "it is a synchronous standby again",
+      });
       await stage.writable(replica);
     },
   ),

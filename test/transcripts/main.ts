@@ -5,12 +5,13 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { faults } from "./faults.ts";
+import { losses } from "./losses.ts";
 import { rewritten } from "./rewritten.ts";
 import type { Scene } from "./scene.ts";
 import { keep } from "./stage.ts";
 
 const golden = join(import.meta.dirname, "golden");
-const scenes: Readonly<Record<string, Scene>> = { ...faults };
+const scenes: Readonly<Record<string, Scene>> = { ...faults, ...losses };
 
 async function recordAgain(names: readonly string[], patroni4: string | null): Promise<boolean> {
   let well = true;

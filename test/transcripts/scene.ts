@@ -22,6 +22,8 @@ interface SceneOptions extends ClusterOptions {
   /** The cluster will never be what the harness calls healthy: some replica does not stream from the leader. */
   readonly unhealthy?: boolean;
   readonly configure?: (configuration: PgsteerConfiguration, cluster: Cluster) => void;
+  /** Runs before pgsteer is started. */
+  readonly before?: (cluster: Cluster) => Promise<void>;
 }
 
 /** A scene on a cluster in front of which pgsteer stands, and is well, when it begins. */
@@ -30,14 +32,15 @@ export function onCluster(
   options: SceneOptions,
   act: (stage: Stage, cluster: Cluster) => Promise<void>,
 ): Scene {
-  const { patroni4 = false, unhealthy = false, configure, ...rest } = options;
+  const { patroni4 = false, unhealthy = false, configure, before, ...rest } = options;
   return {
     about,
     play: (command) => {
       if (patroni4 && command === null) throw new Error("name a Patroni 4.x with --patroni4 FILE");
       const patroni = { ...rest.patroni, ...(patroni4 && command !== null ? { command } : {}) };
-      const onStage = (cluster: Cluster) =>
-        record(
+      const onStage = async (cluster: Cluster) => {
+        await before?.(cluster);
+        return record(
           cluster,
           configure === undefined ? {} : { configure: (configuration) => configure(configuration, cluster) },
           async (stage) => {
@@ -47,6 +50,7 @@ export function onCluster(
             await act(stage, cluster);
           },
         );
+      };
       const clusterOptions = { ...rest, patroni };
       return unhealthy ? withBareCluster(clusterOptions, onStage) : withCluster(clusterOptions, onStage);
     },
@@ -71,7 +75,7 @@ async function withBareCluster<T>(options: ClusterOptions, act: (cluster: Cluste
   }
 }
 
-/** Members of a cluster, started and waited for by nobody. */
+/** Members of a cluster, whose health nobody has waited for. */
 export async function startBare(members: number, patroni: PatroniSettings): Promise<Cluster> {
   const group = new ProcessGroup(temporaryServerDirectory("cluster"));
   const etcd = await Etcd.start(group, 1);
@@ -81,6 +85,11 @@ export async function startBare(members: number, patroni: PatroniSettings): Prom
     const ports = { postgres: await freePort(), api: await freePort() };
     all.push(new PatroniMember(`node${index}`, ports, group, surroundings));
   }
-  for (const member of all) await member.start();
-  return new Cluster(group, etcd, all, surroundings);
+  const cluster = new Cluster(group, etcd, all, surroundings);
+  for (const [index, member] of all.entries()) {
+    await member.start();
+    // The first is to lead.
+    if (index === 0) await waitFor(() => cluster.leader(), { timeoutMs: 60_000, what: "the first member leads" });
+  }
+  return cluster;
 }

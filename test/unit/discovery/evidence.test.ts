@@ -61,6 +61,11 @@ describe("the leader key", () => {
     expect(cluster.member("a")).toMatchObject({ role: "unknown", readable: false });
   });
 
+  test("that nobody takes over while Patroni is paused is said", () => {
+    expect(steady().key(null).reason).toBe("nobody holds the leader key");
+    expect(steady().key(null).says({ paused: true }).reason).toContain("automatic failover is paused");
+  });
+
   test("a member that takes writes without the key is never served", () => {
     const cluster = etcd().wait(1).takesWrites("b", 9);
     expect(cluster.brief).toBe("none");
