@@ -7,6 +7,7 @@ import type { ClusterConfig, Config, SourceConfig } from "../config/config.ts";
 import type { Clock } from "../core/clock.ts";
 import type { Logger } from "../core/logger.ts";
 import { type ClusterObserver, type DiscoveryOptions, observeCluster } from "../discovery/observer.ts";
+import type { Paper } from "../discovery/recorder.ts";
 import { DataPlane, type DataPlaneOptions } from "../proxy/data-plane.ts";
 import { PoolProber } from "../proxy/prober.ts";
 
@@ -22,8 +23,11 @@ export interface Router extends Observers {
   readonly dataPlane: DataPlane;
 }
 
+/** Where a cluster's transcript goes, if anywhere. */
+export type Papers = (cluster: string) => Paper | null;
+
 /** One observer per cluster, not yet started. */
-export function composeObservers(clock: Clock, logger: Logger, config: Config): Observers {
+export function composeObservers(clock: Clock, logger: Logger, config: Config, papers: Papers = () => null): Observers {
   const derivations = new ScramDerivations();
   const observers = new Map<string, ClusterObserver>();
   const probers: PoolProber[] = [];
@@ -32,7 +36,9 @@ export function composeObservers(clock: Clock, logger: Logger, config: Config): 
     const tls = serverTls(cluster.serverTls);
     const prober = new PoolProber(clock, { user, database, secret, tls, random: randomBytes, derivations });
     probers.push(prober);
-    observers.set(cluster.name, observeCluster(clock, logger, prober, discoveryOptions(cluster)));
+    const paper = papers(cluster.name);
+    const options = { ...discoveryOptions(cluster), ...(paper === null ? {} : { paper }) };
+    observers.set(cluster.name, observeCluster(clock, logger, prober, options));
   }
   const close = async (): Promise<void> => {
     for (const observer of observers.values()) await observer.close();
@@ -42,8 +48,8 @@ export function composeObservers(clock: Clock, logger: Logger, config: Config): 
 }
 
 /** Builds everything; opens and connects nothing yet. */
-export function composeRouter(clock: Clock, logger: Logger, config: Config): Router {
-  const { observers, close } = composeObservers(clock, logger, config);
+export function composeRouter(clock: Clock, logger: Logger, config: Config, papers?: Papers): Router {
+  const { observers, close } = composeObservers(clock, logger, config, papers);
   const dataPlane = new DataPlane(clock, logger, observers, dataPlaneOptions(config));
   return {
     dataPlane,

@@ -18,9 +18,10 @@ const program = new Command("pgsteer")
 program
   .command("run")
   .description("run the router until SIGTERM")
-  .usage("-c FILE | postgres://user:password@host:port/database …")
+  .usage("[--record FILE] -c FILE | postgres://user:password@host:port/database …")
   .argument("[urls...]", "servers of a cluster without Patroni, in place of a configuration file")
   .option("-c, --config <file>", "configuration file")
+  .option("--record <file>", "write what is seen of each cluster, and what is believed of it, for pgsteer replay")
   .addHelpText(
     "after",
     `
@@ -35,7 +36,7 @@ Exit codes:
   ${EXIT.internal}  internal error; the log has it
   ${EXIT.configuration}  the configuration cannot be used`,
   )
-  .action(async (urls: string[], { config: file }: { config?: string }) => {
+  .action(async (urls: string[], { config: file, record }: { config?: string; record?: string }) => {
     if (file === undefined && urls.length === 0) usageError("name a configuration file with -c, or the servers' URLs");
     if (file !== undefined && urls.length > 0) usageError("give a configuration file or URLs, not both");
     const { loadConfiguration, printProblems } = await import("./configuration.ts");
@@ -49,7 +50,7 @@ Exit codes:
     const { createLogger } = await import("./log.ts");
     const { runRouter } = await import("./run.ts");
     const { config, warnings } = loaded;
-    const options = { config, warnings, file: file ?? null, build, reread: load };
+    const options = { config, warnings, file: file ?? null, record: record ?? null, build, reread: load };
     process.exitCode = await runRouter(createLogger(config.log), options);
   });
 
@@ -98,6 +99,24 @@ Exit codes:
     }
     if (!URL.canParse(base)) usageError(`"${base}" is not a URL; write http://host:port`);
     process.exitCode = await showStatus({ url: base.replace(/\/+$/, ""), json, watch });
+  });
+
+program
+  .command("replay")
+  .description("show what a recording (run --record) makes pgsteer believe, as a timeline")
+  .argument("<file>", "a recording of one cluster")
+  .option("--json", "print one JSON object per change", false)
+  .addHelpText(
+    "after",
+    `
+Exit codes:
+  ${EXIT.ok}   it was read (even if pgsteer now believes otherwise than it did then, which is said)
+  ${EXIT.failed}   it cannot be read
+  ${EXIT.usage}  wrong command line`,
+  )
+  .action(async (file: string, { json }: { json: boolean }) => {
+    const { showReplay } = await import("./replay.ts");
+    process.exitCode = showReplay(file, json);
   });
 
 function usageError(message: string): never {

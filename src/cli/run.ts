@@ -12,6 +12,7 @@ import { describeProblem } from "./configuration.ts";
 import { EXIT } from "./exit-codes.ts";
 import { describeListenError } from "./listen-error.ts";
 import type { ProcessLogger } from "./log.ts";
+import { Recording } from "./paper.ts";
 import { planReload } from "./reload.ts";
 import { remindOfLostSources } from "./reminder.ts";
 
@@ -21,6 +22,8 @@ export interface RunOptions {
   readonly warnings: readonly string[];
   /** Null when there is no file, which then cannot be reloaded either. */
   readonly file: string | null;
+  /** Where the evidence of each cluster is written to; null for nowhere. */
+  readonly record: string | null;
   readonly build: Build;
   /** Reads the configuration anew. */
   readonly reread: () => LoadedConfig;
@@ -39,7 +42,8 @@ export async function runRouter(logger: ProcessLogger, options: RunOptions): Pro
   logger.info({ version: build.version, node: build.node, pid: process.pid, ...(file && { file }) }, "pgsteer starts");
   for (const warning of options.warnings) logger.warn({}, warning);
   const startedAt = systemClock.now();
-  const router = composeRouter(systemClock, logger, config);
+  const recording = new Recording(logger, options.record, config.clusters.size > 1);
+  const router = composeRouter(systemClock, logger, config, (cluster) => recording.paper(cluster));
   const snapshot = () => takeSnapshot(systemClock, router.dataPlane, build, startedAt);
   const admin = await open(logger, router, config, () => {
     const metrics = new Metrics(snapshot);
@@ -59,6 +63,7 @@ export async function runRouter(logger: ProcessLogger, options: RunOptions): Pro
   reminder.cancel();
   admin?.close();
   await router.close();
+  await recording.close();
   clearInterval(alive);
   logger.info({}, "pgsteer has stopped");
   return EXIT.ok;

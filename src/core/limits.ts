@@ -65,3 +65,5 @@ export const GRAMMAR_TEXT_BYTES_MAX = 4_096;
 export const EFFECTS_CACHE_ENTRIES_MAX = 1_000;
 /** Settings of the user's own that a server is asked for by name after one text; a text that names more keeps its client there. */
 export const SETTINGS_ASKED_MAX = 100;
+/** One file of a transcript (`pgsteer run --record`): some nine hours of a quiet cluster of three. Then it becomes FILE.1, and a new one begins. */
+export const TRANSCRIPT_BYTES_MAX = 33_554_432;

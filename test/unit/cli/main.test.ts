@@ -43,7 +43,7 @@ describe("the command line", () => {
   });
 
   test("documents the exit codes of each command", async () => {
-    for (const command of ["run", "check", "status"]) {
+    for (const command of ["run", "check", "status", "replay"]) {
       const { code, out } = await cli(command, "--help");
       expect(code).toBe(0);
       expect(out).toContain("Exit codes:");
@@ -62,6 +62,10 @@ describe("the command line", () => {
     const { code, err } = await cli(...args);
     expect(code).toBe(64);
     expect(err).toMatch(message);
+  });
+
+  test("replay names a recording that it cannot read", async () => {
+    expect(await cli("replay", "none.jsonl")).toMatchObject({ code: 1, err: expect.stringContaining("no such file") });
   });
 
   test("check prints every problem with place and remedy", async () => {
