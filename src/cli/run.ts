@@ -40,10 +40,12 @@ export async function runRouter(logger: ProcessLogger, options: RunOptions): Pro
   for (const warning of options.warnings) logger.warn({}, warning);
   const startedAt = systemClock.now();
   const router = composeRouter(systemClock, logger, config);
-  const snapshot = () => takeSnapshot(systemClock, router.dataPlane, build, startedAt);
+  const snapshot = () => takeSnapshot(systemClock, router.dataPlane, router.incidents, build, startedAt);
   const admin = await open(logger, router, config, () => {
     const metrics = new Metrics(snapshot);
-    return { snapshot, scrape: () => metrics.scrape() };
+    router.incidents.subscribe((incident) => metrics.observe(incident));
+    const events = (cluster: string | null) => router.incidents.list(cluster);
+    return { snapshot, scrape: () => metrics.scrape(), events };
   });
   if (admin === "failed") {
     clearInterval(alive);

@@ -23,7 +23,7 @@ beforeEach(async () => {
   const metrics = new Metrics(take);
   server = new AdminServer(
     silentLogger,
-    { snapshot: take, scrape: () => metrics.scrape() },
+    { snapshot: take, scrape: () => metrics.scrape(), events: () => [] },
     { address: "127.0.0.1", port: 0 },
   );
   await server.open();
