@@ -42,8 +42,8 @@ export async function ask<Schema extends z.ZodType>(
   }
 }
 
-/** Says, to standard error, that nobody answers. */
-export function printNoAnswer(url: string, reason: string): void {
+/** Says, to standard error, that nobody answers; `how` the command is told the address. */
+export function printNoAnswer(url: string, reason: string, how: string): void {
   console.error(`pgsteer does not answer at ${url}: ${reason}`);
-  console.error("    remedy: check that it runs, and name its address with --url or its configuration with -c");
+  console.error(`    remedy: check that it runs, and name its address ${how} or its configuration with -c`);
 }

@@ -28,7 +28,7 @@ const coloured: Paint = {
 async function fetchEvents(agent: Agent, { url, limit }: EventsOptions): Promise<readonly EventDocument[] | null> {
   const asked = await ask(agent, url, `/events?limit=${limit}`, eventsSchema);
   if (asked.ok) return asked.document.events;
-  printNoAnswer(url, asked.reason);
+  printNoAnswer(url, asked.reason, "behind the command");
   return null;
 }
 

@@ -45,7 +45,7 @@ async function showOnce(agent: Agent, { url, json, watch }: StatusOptions): Prom
   // Home, and clear what was there.
   if (watch && process.stdout.isTTY) process.stdout.write("\x1b[H\x1b[2J");
   if (!asked.ok) {
-    printNoAnswer(url, asked.reason);
+    printNoAnswer(url, asked.reason, "with --url");
     return EXIT.failed;
   }
   console.log(json ? JSON.stringify(asked.document, null, 2) : renderStatus(asked.document));
