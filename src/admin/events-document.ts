@@ -11,7 +11,7 @@ const leadershipSchema = z.object({ member: z.string(), epoch: z.number(), timel
 const eventSchema = z.object({
   id: z.number(),
   cluster: z.string(),
-  /** switchover, failover, away, called_off, standby; of one that goes on what it looks like. */
+  /** switchover, failover, away, called_off, paused, standby; of one that goes on what it looks like. */
   kind: z.string(),
   going: z.boolean(),
   cause: z.string(),
@@ -108,6 +108,7 @@ export function eventLine(incident: Incident): { readonly fields: Record<string,
     failover: `failover: ${new_leader?.member} leads in place of ${old_leader.member}${away}`,
     away: `leader ${old_leader.member} takes writes again${away}`,
     called_off: `switchover called off: leader ${old_leader.member} takes writes again${away}`,
+    paused: `pause over: leader ${old_leader.member} takes writes again${away}`,
     standby: `leader ${old_leader.member} takes no more writes: the cluster replicates from another one`,
   };
   const waited = clients.held === 1 ? "1 client waited" : `${clients.held} clients waited`;

@@ -26,6 +26,8 @@ const count = (number: number, one: string, many = `${one}s`): string => `${numb
 
 const causes: Readonly<Record<string, string>> = {
   announced: "announced",
+  switchover_requested: "requested",
+  pause_requested: "requested",
   leader_key_gone: "leader key gone",
   leader_key_changed: "leader key changed hands",
   connection_refused: "connection refused",
@@ -42,6 +44,7 @@ const kinds: Readonly<Record<string, string>> = {
   failover: "FAILOVER",
   away: "LEADER AWAY",
   called_off: "SWITCHOVER CALLED OFF",
+  paused: "PAUSED",
   standby: "STANDBY CLUSTER",
 };
 

@@ -6,7 +6,8 @@ import type { LeaderState, Topology } from "../discovery/topology.ts";
 import type { Leadership } from "./incident.ts";
 
 /**
- * `announced`: a switchover was asked for (Patroni's failover key, or a router's own word); `leader_key_gone`: Patroni's leader key
+ * `announced`: a switchover was asked for (Patroni's failover key); `switchover_requested`, `pause_requested`: routers were told to hold
+ * transactions back; `leader_key_gone`: Patroni's leader key
  * was deleted; `leader_key_changed`: another name, or another leadership, stands in it; `connection_refused`, `connection_lost`: so a
  * client's server connection found it; `read_only`: it answered a write with 25006; `in_recovery`: a login said so; `probe_failed`:
  * pgsteer's own probe found it; `source_lost`: etcd (or Patroni) is silent and nothing confirms the leader; `standby`: the cluster
@@ -14,6 +15,8 @@ import type { Leadership } from "./incident.ts";
  */
 export type Cause =
   | "announced"
+  | "switchover_requested"
+  | "pause_requested"
   | "leader_key_gone"
   | "leader_key_changed"
   | "connection_refused"
@@ -70,7 +73,7 @@ function causeOf(
   { source }: Topology,
   report: Report | null,
 ): Pick<Beginning, "cause" | "reason"> {
-  if (leader.kind === "draining") return { cause: "announced", reason: leader.reason };
+  if (leader.kind === "draining") return { cause: announcementOf(leader.reason), reason: leader.reason };
   if (leader.kind === "standby") return { cause: "standby", reason: "the cluster replicates from another one" };
   if (leader.kind === "none") {
     if (report !== null && (source.kind === "static" || !source.connected))
@@ -85,6 +88,16 @@ function causeOf(
   const reason = "reason" in leader ? leader.reason : "";
   return { cause: report === null ? "probe_failed" : reported(report), reason };
 }
+
+/** Patroni's word for it, or that of a command to all routers, which is named in the reason. */
+function announcementOf(reason: string): Cause {
+  if (/\bpgsteer pause\b/.test(reason)) return "pause_requested";
+  return /\bpgsteer switchover\b/.test(reason) ? "switchover_requested" : "announced";
+}
+
+/** Whether it was said beforehand that the leader will take no writes. */
+export const isAnnounced = (cause: Cause): boolean =>
+  cause === "announced" || cause === "switchover_requested" || cause === "pause_requested";
 
 function reported({ evidence }: Report): Cause {
   if (evidence.kind === "login") return "in_recovery";

@@ -5,7 +5,7 @@ import { type ErrorCode, errorTable } from "../core/errors.ts";
 import { INCIDENT_MARKS_MAX } from "../core/limits.ts";
 import type { Millis } from "../core/units.ts";
 import type { LeaderState } from "../discovery/topology.ts";
-import { type Beginning, type Cause, keyOf } from "./incident-cause.ts";
+import { type Beginning, type Cause, isAnnounced, keyOf } from "./incident-cause.ts";
 
 /** Errors that a change of leader gives to clients, and connections that broke off in the middle of an answer. */
 export type GivenError = ErrorCode | "broken_off";
@@ -52,9 +52,9 @@ export interface Mark {
 
 /**
  * `switchover`: announced; `failover`: not announced; `away`: the same leader came back; `called_off`: announced, and nothing
- * happened; `standby`: the cluster became one that replicates from another. Of one that goes on: what it looks like so far.
+ * happened; `paused`: by request, the leader stayed; `standby`: the cluster became one that replicates from another. Of one that goes on: what it looks like so far.
  */
-export type IncidentKind = "switchover" | "failover" | "away" | "called_off" | "standby";
+export type IncidentKind = "switchover" | "failover" | "away" | "called_off" | "paused" | "standby";
 
 export interface Incident {
   readonly id: number;
@@ -73,6 +73,8 @@ export interface Incident {
   readonly timeline: readonly Mark[];
   /** Whether a switchover was announced. */
   readonly announced: boolean;
+  /** Whether the leader did not take writes at some time, and did not only hold back new ones. */
+  readonly left: boolean;
   /** Whether the cluster has become one that replicates from another. */
   readonly standby: boolean;
   /** Server connections that were cut. */
@@ -119,7 +121,8 @@ export function beginIncident({ id, cluster, at, wall, holding, cause, reason, o
     key,
     waitsFor: reason,
     timeline: [{ phase: "first_sign", afterMs: 0, what: reason }],
-    announced: cause === "announced",
+    announced: isAnnounced(cause),
+    left: false,
     standby: false,
     cut: 0,
     held: { now: holding, most: holding, total: holding, served: 0, longestMs: 0 },
@@ -163,12 +166,13 @@ export function stepIncident(incident: Incident, happening: Happening): Incident
 function stepLeader(incident: Incident, { at, leader, keyKnown }: Extract<Happening, { kind: "leader" }>): Incident {
   const { holder } = incident;
   if (leader.kind === "none") {
-    const next = { ...incident, holder: null, waitsFor: leader.reason };
+    const next = { ...incident, left: true, holder: null, waitsFor: leader.reason };
     return holder !== null && keyKnown ? mark(next, "key_gone", at, leader.reason) : sign(next, at, leader.reason);
   }
   const { sequence, timeline } = leader.epoch;
   const now: Leadership = { member: leader.member, epoch: sequence, timeline: timeline === 0 ? null : timeline };
-  let next: Incident = { ...incident, holder: now, waitsFor: "reason" in leader ? leader.reason : "" };
+  const left = incident.left || leader.kind === "elected";
+  let next: Incident = { ...incident, left, holder: now, waitsFor: "reason" in leader ? leader.reason : "" };
   // A newer timeline under the same key is an epoch of its own, too.
   const key = keyOf(leader);
   if (keyKnown && key !== incident.key) next = mark({ ...next, key }, "key", at, now.member);
@@ -246,12 +250,13 @@ export function markOf(incident: Incident, phase: Phase): Mark | null {
 }
 
 export function kindOf(incident: Incident): IncidentKind {
-  const { announced, holder, old, standby, timeline } = incident;
+  const { announced, cause, holder, left, old, standby } = incident;
   if (standby) return "standby";
   if (holder !== null && holder.member !== old.member) return announced ? "switchover" : "failover";
+  const stayed = !left && holder?.epoch === old.epoch;
+  if (cause === "pause_requested" && stayed) return "paused";
   if (!isOpen(incident)) return announced ? "switchover" : "away";
-  const left = holder?.epoch !== old.epoch || timeline.some(({ phase }) => phase === "key_gone" || phase === "sign");
-  return announced && !left ? "called_off" : "away";
+  return announced && stayed ? "called_off" : "away";
 }
 
 /** From the first sign to the moment in which a leader took writes; null while none does. */

@@ -3,8 +3,9 @@
 
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
 import type { Incident } from "./incident.ts";
+import type { HistogramRow, MetricRow } from "./metric-row.ts";
 import type { Snapshot } from "./snapshot.ts";
-import { type HistogramRow, type MetricRow, metricTable } from "./table.ts";
+import { metricTable } from "./table.ts";
 
 /** What a scrape is answered with. */
 export interface Exposition {

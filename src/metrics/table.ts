@@ -1,42 +1,9 @@
 // Every metric of our own: one row each, with its name, its help for the person who reads a dashboard, its labels and how it is read
 // from a snapshot. Labels hold only what is bounded: names from the configuration and from Patroni, and words from our own lists.
 
-import { type Incident, markOf, sqlstateOf } from "./incident.ts";
-import type { IncidentTotals } from "./incidents.ts";
-import type {
-  CauseCount,
-  ClusterSnapshot,
-  ListenerSnapshot,
-  MemberSnapshot,
-  ServerTotals,
-  Snapshot,
-} from "./snapshot.ts";
-
-type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
-
-interface Named {
-  readonly name: string;
-  readonly help: string;
-  readonly labels: readonly string[];
-}
-
-interface SampledRow extends Named {
-  readonly kind: "gauge" | "counter";
-  readonly read: (snapshot: Snapshot) => readonly Sample[];
-}
-
-/** Of changes of leader, each counted when it is over. */
-export interface HistogramRow extends Named {
-  readonly kind: "histogram";
-  /** Upper bounds. */
-  readonly buckets: readonly number[];
-  readonly observe: (incident: Incident) => readonly Sample[];
-}
-
-/** A metric; base units (seconds, bytes), counters end in `_total`. */
-export type MetricRow = SampledRow | HistogramRow;
-
-type Reader<Of> = (of: Of) => readonly Sample[];
+import { incidentRows } from "./incident-rows.ts";
+import { known, type MetricRow, ofClusters, type Reader, type Sample, type SampledRow, truth } from "./metric-row.ts";
+import type { CauseCount, ListenerSnapshot, MemberSnapshot, ServerTotals, Snapshot } from "./snapshot.ts";
 
 const ofProcess = (name: string, help: string, read: (snapshot: Snapshot) => number): SampledRow => ({
   name,
@@ -44,23 +11,6 @@ const ofProcess = (name: string, help: string, read: (snapshot: Snapshot) => num
   help,
   labels: [],
   read: (snapshot) => [[{}, read(snapshot)]],
-});
-
-/** A gauge per cluster; `labels` beyond `cluster`. */
-const ofClusters = (
-  name: string,
-  help: string,
-  labels: readonly string[],
-  read: Reader<ClusterSnapshot>,
-): SampledRow => ({
-  name,
-  kind: "gauge",
-  help,
-  labels: ["cluster", ...labels],
-  read: ({ clusters }) =>
-    clusters.flatMap((cluster) =>
-      read(cluster).map(([more, value]): Sample => [{ cluster: cluster.name, ...more }, value]),
-    ),
 });
 
 /** A gauge per member; `labels` beyond `cluster` and `member`. */
@@ -93,9 +43,6 @@ const ofTraffic = (
       read(traffic).map(([more, value]): Sample => [{ cluster, listener, ...more }, value]),
     ),
 });
-
-const known = (value: number | null): readonly Sample[] => (value === null ? [] : [[{}, value]]);
-const truth = (value: boolean): readonly Sample[] => [[{}, value ? 1 : 0]];
 
 const processRows: readonly MetricRow[] = [
   {
@@ -283,77 +230,6 @@ const clientRows: readonly MetricRow[] = [
     "Statements that may have left in a server's session what its next client meets (on_session_state: ignore), by cause.",
     ["cause"],
     ({ stateIgnored }) => byCause(stateIgnored),
-  ),
-];
-
-/** From what is lost in the noise to what makes people telephone. */
-const phaseSeconds = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120] as const;
-
-/** The phases that a dashboard compares; the first sign is when the clock starts. */
-const shownPhases = ["fence", "key", "gate", "first_answer", "end"] as const;
-
-/** A counter per cluster of what changes of leader did. */
-const ofIncidents = (
-  name: string,
-  help: string,
-  labels: readonly string[],
-  read: Reader<IncidentTotals>,
-): MetricRow => ({
-  ...ofClusters(name, help, labels, ({ incidents }) => read(incidents)),
-  kind: "counter",
-});
-
-const incidentRows: readonly MetricRow[] = [
-  ofClusters(
-    "pgsteer_failover_going",
-    "1 while a change of leader, or an absence of the leader, goes on.",
-    [],
-    ({ incidents }) => truth(incidents.going),
-  ),
-  ofIncidents(
-    "pgsteer_failovers_total",
-    "Changes of leader that are over, by kind: switchover, failover, away (the same leader came back), called_off (a switchover that did not happen), standby.",
-    ["kind"],
-    ({ kinds }) => [...kinds].map(([kind, count]): Sample => [{ kind }, count]),
-  ),
-  {
-    name: "pgsteer_failover_phase_seconds",
-    kind: "histogram",
-    help: "Time from the first sign of a change of leader to each phase: fence (connections cut), key (new leader key seen), gate (writes are taken), first_answer (a transaction was answered), end (nobody waits any more).",
-    labels: ["cluster", "phase"],
-    buckets: phaseSeconds,
-    observe: (incident) =>
-      shownPhases.flatMap((phase): readonly Sample[] => {
-        const mark = markOf(incident, phase);
-        return mark === null ? [] : [[{ cluster: incident.cluster, phase }, mark.afterMs / 1000]];
-      }),
-  },
-  ofClusters(
-    "pgsteer_failover_longest_wait_seconds",
-    "Longest wait of a client in the change of leader that goes on, or else in the last one. Absent until there is one.",
-    [],
-    ({ incidents: { longestWaitMs } }) => known(longestWaitMs === null ? null : longestWaitMs / 1000),
-  ),
-  ofIncidents(
-    "pgsteer_failover_held_total",
-    "Clients that had to wait because no leader took writes.",
-    [],
-    ({ held }) => known(held),
-  ),
-  ofIncidents(
-    "pgsteer_failover_avoided_total",
-    "Errors that clients did not see in changes of leader: waited (held, and then served), rerun (the statement was sent again unseen).",
-    ["how"],
-    ({ served, reruns }) => [
-      [{ how: "waited" }, served],
-      [{ how: "rerun" }, reruns],
-    ],
-  ),
-  ofIncidents(
-    "pgsteer_failover_errors_total",
-    "Errors that clients were given in changes of leader, by pgsteer's own code and by SQLSTATE; broken_off is a connection that was closed in the middle of an answer.",
-    ["code", "sqlstate"],
-    ({ errors }) => [...errors].map(([code, count]): Sample => [{ code, sqlstate: sqlstateOf(code) ?? "" }, count]),
   ),
 ];
 

@@ -25,6 +25,9 @@ describe("a record begins when the leader that took writes", () => {
       old: { member: "a", epoch: 3, timeline: 2 },
       key: "a 9",
     });
+    const asked = (reason: string) => causeOf(topology({ ...draining, reason }));
+    expect(asked("pgsteer switchover is under way (admin@db1, 03:04)")).toBe("switchover_requested");
+    expect(asked("all transactions are paused by pgsteer pause (admin@db1, 03:04)")).toBe("pause_requested");
     // What follows belongs to the same record.
     expect(beginningOf(topology(none), topology(draining), NOW, null)).toBeNull();
   });

@@ -162,6 +162,13 @@ describe("the record of a change of leader", () => {
     expect(incident.held).toMatchObject({ total: 1, served: 1, longestMs: 901 });
   });
 
+  test("of a pause looks like one, from its beginning until the leader goes", () => {
+    const pause = (...parts: Part[]) => kindOf(replay("pause_requested", "", [[0, draining], ...parts]));
+    expect(pause()).toBe("paused");
+    expect(pause([900, writable("a", 1, 1)])).toBe("paused");
+    expect(pause([10, gone], [50, elected("b", 2)], [90, writable("b", 2, 2)])).toBe("switchover");
+  });
+
   test("of a switchover whose leader went and came back is an absence, not a call-off", () => {
     const back = replay("announced", "", [
       [0, draining],
