@@ -6,7 +6,7 @@ import { Agent } from "undici";
 import { type EventDocument, eventsSchema } from "../admin/events-document.ts";
 import { ANSWER_TIMEOUT_MS, ask, printNoAnswer } from "./ask.ts";
 import { EXIT } from "./exit-codes.ts";
-import { lineOf, type Paint, plain, renderEvent, titleOf, totalsOf } from "./timeline.ts";
+import { lineOf, type Paint, plain, renderEvent, resultOf, titleOf, totalsOf } from "./timeline.ts";
 
 const FOLLOW_EVERY_MS = 500;
 
@@ -35,7 +35,7 @@ async function fetchEvents(agent: Agent, { url, limit }: EventsOptions): Promise
 /** Writes what of each event is new since the last look, oldest first. */
 class Follower {
   /** Lines of the timeline that were written, by event; of one that is over, all and the totals. */
-  readonly #written = new Map<number, { marks: number; over: boolean }>();
+  readonly #written = new Map<number, { marks: number; over: boolean; readonly begunOpen: boolean }>();
   readonly #json: boolean;
   readonly #paint: Paint;
 
@@ -56,19 +56,21 @@ class Follower {
   /** One line each, once it is over. */
   #showJson(event: EventDocument): void {
     if (event.going || this.#written.has(event.id)) return;
-    this.#written.set(event.id, { marks: 0, over: true });
+    this.#written.set(event.id, { marks: 0, over: true, begunOpen: false });
     console.log(JSON.stringify(event));
   }
 
   #showLines(event: EventDocument): void {
-    const written = this.#written.get(event.id) ?? { marks: 0, over: false };
+    const written = this.#written.get(event.id) ?? { marks: 0, over: false, begunOpen: event.going };
     this.#written.set(event.id, written);
     if (written.over) return;
     if (written.marks === 0) console.log(titleOf(event, this.#paint));
     for (; written.marks < event.timeline.length; written.marks += 1)
       console.log(lineOf(event, written.marks, this.#paint));
     written.over = !event.going;
-    if (written.over) console.log(`${totalsOf(event, this.#paint).join("\n")}\n`);
+    if (!written.over) return;
+    const result = written.begunOpen ? [resultOf(event, this.#paint)] : [];
+    console.log(`${[...result, ...totalsOf(event, this.#paint)].join("\n")}\n`);
   }
 }
 

@@ -63,14 +63,28 @@ const costs: Readonly<Record<string, string>> = {
 
 /** First line: which, when, who, how long. */
 export function titleOf(event: EventDocument, paint: Paint): string {
-  const { id, cluster, kind, going, began, old_leader, new_leader, away_ms } = event;
-  const moved = new_leader !== null && new_leader.member !== old_leader.member;
-  const leaders = moved ? `${old_leader.member} → ${new_leader.member}` : old_leader.member;
+  const { id, cluster, kind, going, began, away_ms } = event;
   const state = going && away_ms === null ? paint.bad("STILL GOING ON") : "";
-  const lasted = away_ms === null ? state : `no writes for ${formatSpan(away_ms)}`;
-  const parts = [`#${id} ${kinds[kind] ?? kind}`, `${cluster}: ${leaders}`, began, lasted];
+  const parts = [`#${id} ${kinds[kind] ?? kind}`, `${cluster}: ${leadersOf(event)}`, began, state || lastedOf(event)];
   return paint.title(parts.filter((part) => part !== "").join("   "));
 }
+
+/** How one came out whose first line was written while it went on. */
+export function resultOf(event: EventDocument, paint: Paint): string {
+  const parts = [kinds[event.kind] ?? event.kind, leadersOf(event), lastedOf(event)];
+  return entry("it was", paint.title(parts.filter((part) => part !== "").join("   ")));
+}
+
+function leadersOf({ old_leader, new_leader }: EventDocument): string {
+  const moved = new_leader !== null && new_leader.member !== old_leader.member;
+  return moved ? `${old_leader.member} → ${new_leader.member}` : old_leader.member;
+}
+
+const lastedOf = ({ away_ms }: EventDocument): string =>
+  away_ms === null ? "" : `no writes for ${formatSpan(away_ms)}`;
+
+/** A line without a time. */
+const entry = (name: string, text: string): string => `${" ".repeat(11)}  ${name.padEnd(13)} ${text}`;
 
 /** One line per moment. */
 export function lineOf(event: EventDocument, index: number, paint: Paint): string {
@@ -134,7 +148,6 @@ export function totalsOf(event: EventDocument, paint: Paint): readonly string[] 
     ...(avoided.waited > 0 ? [`${avoided.waited} waited and were served`] : []),
     ...(avoided.rerun > 0 ? [`${count(avoided.rerun, "statement")} run again unseen`] : []),
   ].join(", ");
-  const entry = (name: string, text: string): string => `${" ".repeat(11)}  ${name.padEnd(13)} ${text}`;
   return [
     ...(going && waits_for !== "" ? [entry("now", paint.bad(`no writes: ${waits_for}`))] : []),
     entry("clients", held === 0 ? "nobody waited" : waits + now),

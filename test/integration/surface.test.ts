@@ -459,6 +459,20 @@ describe("a change of leader", () => {
     const writers = await five();
     for (const writer of writers) await insert(writer);
     let answers: Promise<unknown>[] = [];
+    const follower = spawn(process.execPath, [main, "events", pgsteer.httpUrl, "--follow", "--limit", "1"], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    children.push(follower);
+    let followed = "";
+    follower.stdout.on("data", (chunk) => {
+      followed += chunk.toString();
+    });
+    const tells = (text: string) =>
+      waitFor(() => followed.includes(text), {
+        timeoutMs: 15_000,
+        what: `"${text}" is followed; so far:\n${followed}`,
+      });
+    await tells("SWITCHOVER");
     cluster.freezePatroni(leader);
     try {
       await cluster.killPostgres(leader);
@@ -467,6 +481,7 @@ describe("a change of leader", () => {
       const going = await newest("all wait", ({ clients }) => clients.held_now === 5);
       expect([going.kind, going.ended, going.away_ms]).toEqual(["away", null, null]);
       expect(await metrics()).toContain('pgsteer_failover_going{cluster="demo"} 1\n');
+      await tells("STILL GOING ON");
     } finally {
       cluster.thawPatroni(leader);
     }
@@ -484,6 +499,11 @@ describe("a change of leader", () => {
     });
     expect(event.cause).toMatch(/^(connection_lost|connection_refused|probe_failed)$/);
     expect(await held()).toBe(before.held + 5);
+    const text = await waitFor(() => /it was +LEADER AWAY.*\n\n$/s.exec(followed)?.[0], {
+      timeoutMs: 15_000,
+      what: "its end",
+    });
+    expect(text).toContain("errors        none");
     expect(await metrics()).toMatch(/^pgsteer_failover_phase_seconds_count\{cluster="demo",phase="gate"\} [2-9]$/m);
   }, 90_000);
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { type EventDocument, eventDocument, eventLine } from "../../../src/admin/events-document.ts";
-import { formatSpan, plain, renderEvent } from "../../../src/cli/timeline.ts";
+import { formatSpan, plain, renderEvent, resultOf } from "../../../src/cli/timeline.ts";
 import { millis } from "../../../src/core/units.ts";
 import { beginIncident, type Happening, type Incident, stepIncident } from "../../../src/metrics/incident.ts";
 
@@ -84,6 +84,12 @@ describe("a change of leader as text", () => {
                    clients       1 waited, at most 1 at once, the longest 2 min 5 s; 1 wait now
                    errors        none"
     `);
+  });
+
+  test("says how it came out where its title was written before", () => {
+    expect(resultOf(over(planned), plain).trim()).toBe(
+      "it was        SWITCHOVER   node1 → node2   no writes for 1400 ms",
+    );
   });
 
   test("is painted where it must be seen", () => {
