@@ -1,6 +1,7 @@
 // The composition root: from a validated configuration to the parts that make up a running pgsteer, general to specific.
 
 import { randomBytes } from "node:crypto";
+import { eventLine } from "../admin/events-document.ts";
 import { ScramDerivations } from "../auth/scram.ts";
 import { clientTlsContext, type ServerTls, serverTls } from "../auth/tls-options.ts";
 import type { ClusterConfig, Config, SourceConfig } from "../config/config.ts";
@@ -8,8 +9,10 @@ import type { Clock } from "../core/clock.ts";
 import type { Logger } from "../core/logger.ts";
 import { type ClusterObserver, type DiscoveryOptions, observeCluster } from "../discovery/observer.ts";
 import type { Paper } from "../discovery/recorder.ts";
+import { Incidents } from "../metrics/incidents.ts";
 import { DataPlane, type DataPlaneOptions } from "../proxy/data-plane.ts";
 import { PoolProber } from "../proxy/prober.ts";
+import type { Witness } from "../proxy/witness.ts";
 
 /** What watches the clusters. */
 export interface Observers {
@@ -21,6 +24,7 @@ export interface Observers {
 /** A running pgsteer's parts. */
 export interface Router extends Observers {
   readonly dataPlane: DataPlane;
+  readonly incidents: Incidents;
 }
 
 /** Where a cluster's transcript goes, if anywhere. */
@@ -50,9 +54,17 @@ export function composeObservers(clock: Clock, logger: Logger, config: Config, p
 /** Builds everything; opens and connects nothing yet. */
 export function composeRouter(clock: Clock, logger: Logger, config: Config, papers?: Papers): Router {
   const { observers, close } = composeObservers(clock, logger, config, papers);
-  const dataPlane = new DataPlane(clock, logger, observers, dataPlaneOptions(config));
+  const incidents = new Incidents(clock, observers.keys());
+  incidents.subscribe((incident) => {
+    const { fields, message } = eventLine(incident);
+    logger.info(fields, message);
+  });
+  const feeds = new Map([...observers].map(([name, observer]) => [name, incidents.watch(name, observer)]));
+  const witnesses = (cluster: string): Witness => incidents.witness(cluster);
+  const dataPlane = new DataPlane(clock, logger, feeds, dataPlaneOptions(config), witnesses);
   return {
     dataPlane,
+    incidents,
     observers,
     close: () => {
       dataPlane.close();

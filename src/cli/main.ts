@@ -90,15 +90,10 @@ Exit codes:
   )
   .action(async ({ config, url, json, watch }: { config?: string; url?: string; json: boolean; watch: boolean }) => {
     if (config !== undefined && url !== undefined) usageError("give --config or --url, not both");
-    const { showStatus, urlFromFile } = await import("./status.ts");
-    const base = config === undefined ? (url ?? DEFAULT_URL) : urlFromFile(config);
-    if (typeof base !== "string") {
-      console.error(base.problem);
-      process.exitCode = EXIT.failed;
-      return;
-    }
-    if (!URL.canParse(base)) usageError(`"${base}" is not a URL; write http://host:port`);
-    process.exitCode = await showStatus({ url: base.replace(/\/+$/, ""), json, watch });
+    const base = await addressOf(config, url);
+    if (base === null) return;
+    const { showStatus } = await import("./status.ts");
+    process.exitCode = await showStatus({ url: base, json, watch });
   });
 
 program
@@ -118,6 +113,53 @@ Exit codes:
     const { showReplay } = await import("./replay.ts");
     process.exitCode = showReplay(file, json);
   });
+
+program
+  .command("events")
+  .description("show the changes of leader that a running pgsteer has seen, each as a timeline, newest first")
+  .argument("[url]", `its HTTP address (default: ${DEFAULT_URL})`)
+  .option("-c, --config <file>", "configuration file of that pgsteer, to know its HTTP address")
+  .option("--json", "print what /events says", false)
+  .option("-n, --limit <number>", "show no more than so many", "10")
+  .option("-f, --follow", "go on with those to come, as they happen, until Ctrl-C; oldest first", false)
+  .addHelpText(
+    "after",
+    `
+Times are relative to the first sign. A pgsteer remembers the last 100, until it is restarted; its log has them all.
+
+Exit codes:
+  ${EXIT.ok}   shown, also when there is none
+  ${EXIT.failed}   that pgsteer does not answer
+  ${EXIT.usage}  wrong command line`,
+  )
+  .action(async (url: string | undefined, { config, limit, json, follow }: EventsFlags) => {
+    if (config !== undefined && url !== undefined) usageError("give a configuration file or a URL, not both");
+    if (!/^[1-9]\d{0,5}$/.test(limit)) usageError(`"${limit}" is not a number of events; write --limit 10`);
+    const base = await addressOf(config, url);
+    if (base === null) return;
+    const { showEvents } = await import("./events.ts");
+    process.exitCode = await showEvents({ url: base, json, follow, limit: Number(limit) });
+  });
+
+interface EventsFlags {
+  readonly config?: string;
+  readonly limit: string;
+  readonly json: boolean;
+  readonly follow: boolean;
+}
+
+/** Where the pgsteer is that a command asks; null, said why, where its file does not say. */
+async function addressOf(config: string | undefined, url: string | undefined): Promise<string | null> {
+  const { urlFromFile } = await import("./status.ts");
+  const base = config === undefined ? (url ?? DEFAULT_URL) : urlFromFile(config);
+  if (typeof base !== "string") {
+    console.error(base.problem);
+    process.exitCode = EXIT.failed;
+    return null;
+  }
+  if (!URL.canParse(base)) usageError(`"${base}" is not a URL; write http://host:port`);
+  return base.replace(/\/+$/, "");
+}
 
 function usageError(message: string): never {
   return program.error(`error: ${message}`, { exitCode: EXIT.usage });

@@ -44,10 +44,12 @@ export async function runRouter(logger: ProcessLogger, options: RunOptions): Pro
   const startedAt = systemClock.now();
   const recording = new Recording(logger, options.record, config.clusters.size > 1);
   const router = composeRouter(systemClock, logger, config, (cluster) => recording.paper(cluster));
-  const snapshot = () => takeSnapshot(systemClock, router.dataPlane, build, startedAt);
+  const snapshot = () => takeSnapshot(systemClock, router.dataPlane, router.incidents, build, startedAt);
   const admin = await open(logger, router, config, () => {
     const metrics = new Metrics(snapshot);
-    return { snapshot, scrape: () => metrics.scrape() };
+    router.incidents.subscribe((incident) => metrics.observe(incident));
+    const events = (cluster: string | null) => router.incidents.list(cluster);
+    return { snapshot, scrape: () => metrics.scrape(), events };
   });
   if (admin === "failed") {
     clearInterval(alive);

@@ -67,3 +67,7 @@ export const EFFECTS_CACHE_ENTRIES_MAX = 1_000;
 export const SETTINGS_ASKED_MAX = 100;
 /** One file of a transcript (`pgsteer run --record`): some nine hours of a quiet cluster of three. Then it becomes FILE.1, and a new one begins. */
 export const TRANSCRIPT_BYTES_MAX = 33_554_432;
+/** Changes of leader whose record is kept; beyond it a short one without consequences goes first, then the oldest. */
+export const INCIDENTS_KEPT_MAX = 100;
+/** Moments in the record of one change of leader; beyond it the oldest but the first is forgotten. A leader that comes and goes has no end of them. */
+export const INCIDENT_MARKS_MAX = 32;

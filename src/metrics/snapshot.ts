@@ -9,6 +9,7 @@ import type { LeaderState, Member, SourceHealth, Topology } from "../discovery/t
 import type { ActiveListener, DataPlane } from "../proxy/data-plane.ts";
 import type { Steering } from "../proxy/steering.ts";
 import type { Traffic } from "../proxy/traffic.ts";
+import type { Incidents, IncidentTotals } from "./incidents.ts";
 import { type Obstacles, obstaclesOf, type Service, servicesOf, whyServesNothing } from "./readiness.ts";
 
 /** What is running. */
@@ -90,6 +91,8 @@ export interface ClusterSnapshot {
   readonly members: readonly MemberSnapshot[];
   /** Clients for whom no member can be named now. */
   readonly heldClients: number;
+  /** What changes of leader have cost. */
+  readonly incidents: IncidentTotals;
   readonly pools: readonly PoolSnapshot[];
   readonly serverTotals: readonly ServerTotals[];
 }
@@ -155,7 +158,13 @@ export interface Snapshot {
 }
 
 /** Looks at everything once. `startedAt` is on the monotonic clock. */
-export function takeSnapshot(clock: Clock, dataPlane: DataPlane, build: Build, startedAt: Millis): Snapshot {
+export function takeSnapshot(
+  clock: Clock,
+  dataPlane: DataPlane,
+  incidents: Incidents,
+  build: Build,
+  startedAt: Millis,
+): Snapshot {
   const now = clock.now();
   const listeners = [...dataPlane.listeners];
   return {
@@ -163,12 +172,19 @@ export function takeSnapshot(clock: Clock, dataPlane: DataPlane, build: Build, s
     uptimeSeconds: (now - startedAt) / 1000,
     draining: dataPlane.draining,
     maxClientConn: dataPlane.maxClientConn,
-    clusters: [...dataPlane.steerings.values()].map((steering) => clusterSnapshot(steering, listeners, now)),
+    clusters: [...dataPlane.steerings.values()].map((steering) =>
+      clusterSnapshot(steering, incidents.totals(steering.cluster), listeners, now),
+    ),
     listeners: listenerSnapshots(dataPlane, listeners),
   };
 }
 
-function clusterSnapshot(steering: Steering, listeners: readonly ActiveListener[], now: Millis): ClusterSnapshot {
+function clusterSnapshot(
+  steering: Steering,
+  incidents: IncidentTotals,
+  listeners: readonly ActiveListener[],
+  now: Millis,
+): ClusterSnapshot {
   const { topology } = steering;
   const own = listeners.filter(({ options }) => options.cluster === steering.cluster);
   const pools = [...steering.pools()].map(({ identity, options, counts: { waiting, ...servers } }) => ({
@@ -189,6 +205,7 @@ function clusterSnapshot(steering: Steering, listeners: readonly ActiveListener[
     source: { kind, connected, ageSeconds: Math.max(0, now - confirmedAt) / 1000, reason },
     members: memberSnapshots(topology, pools, own),
     heldClients: steering.heldCount,
+    incidents,
     pools,
     serverTotals: steering.serverTotals().map(({ member, purpose, counters }) => ({
       member,

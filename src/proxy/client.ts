@@ -193,8 +193,8 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     const state = this.#state;
     assert(state.kind === "waiting", `granted while ${state.kind}`);
     this.#context.deadlines.remove(this);
-    this.#context.traffic.waits += 1;
-    this.#context.traffic.waitedMs += this.#context.clock.now() - this.waitingSince;
+    this.#context.traffic.waited(this.#context.clock.now() - this.waitingSince);
+    this.#context.steering.witness.granted(this);
     this.#take(server);
     if (this.server !== null) this.#advance();
   }
@@ -254,7 +254,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     this.#replied = false;
     this.#resends = 0;
     if (status === TransactionStatus.Idle) {
-      this.#context.traffic.transactions += 1;
+      this.#context.traffic.transacted(this.target);
       const { atBoundary } = this.#reader.intake;
       if (atBoundary && this.session.unsettled) return this.#settle(state.server);
       if (atBoundary && !this.session.keepsServer) {

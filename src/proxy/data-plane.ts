@@ -38,6 +38,7 @@ import { Seats } from "./seats.ts";
 import { Steering, type SteeringOptions } from "./steering.ts";
 import { Traffic } from "./traffic.ts";
 import { WaitDeadlines } from "./wait-deadlines.ts";
+import { noWitness, type Witness } from "./witness.ts";
 
 export interface ListenerOptions {
   readonly name: string;
@@ -109,14 +110,23 @@ export class DataPlane implements ReceptionOwner {
   readonly #unaccepted: Seldom;
   readonly #quotas: Quotas;
   readonly #seats: Seats;
+  readonly #witnesses: (cluster: string) => Witness;
   #directory: Directory;
   #options: DataPlaneOptions;
   #nextId = 1;
   #draining: ProxyError | null = null;
   #whenEmpty: (() => void) | null = null;
 
-  constructor(clock: Clock, logger: Logger, feeds: ReadonlyMap<string, TopologyFeed>, options: DataPlaneOptions) {
+  /** `witnesses`: who hears what a change of leader does to the clients of a cluster. */
+  constructor(
+    clock: Clock,
+    logger: Logger,
+    feeds: ReadonlyMap<string, TopologyFeed>,
+    options: DataPlaneOptions,
+    witnesses: (cluster: string) => Witness = () => noWitness,
+  ) {
     this.#clock = clock;
+    this.#witnesses = witnesses;
     this.#logger = logger;
     this.#options = options;
     this.#directory = new Directory(options.directory);
@@ -128,7 +138,9 @@ export class DataPlane implements ReceptionOwner {
     this.#unaccepted = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
     for (const [cluster, feed] of feeds) {
       const own = this.#steeringOptions(cluster);
-      this.#steerings.set(cluster, new Steering(clock, logger.child({ cluster }), this.#quotas, cluster, feed, own));
+      const lines = logger.child({ cluster });
+      const witness = witnesses(cluster);
+      this.#steerings.set(cluster, new Steering(clock, lines, this.#quotas, cluster, feed, own, witness));
     }
     this.#sweeper = clock.every(millis(SWEEP_EVERY_MS), () => this.#sweep());
   }
@@ -217,7 +229,7 @@ export class DataPlane implements ReceptionOwner {
 
   async #listen(options: ListenerOptions): Promise<void> {
     const balance = new Balance(options.reads);
-    const traffic = new Traffic();
+    const traffic = new Traffic(this.#witnesses(options.cluster));
     const { proxyProtocol } = options;
     const believesProxy = proxyProtocol === null ? null : networkTest(proxyProtocol.from ?? EVERYWHERE);
     const accept = (socket: Socket): void => this.#accept(active, socket);

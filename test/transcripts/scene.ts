@@ -85,7 +85,7 @@ export async function startBare(members: number, patroni: PatroniSettings): Prom
     const ports = { postgres: await freePort(), api: await freePort() };
     all.push(new PatroniMember(`node${index}`, ports, group, surroundings));
   }
-  const cluster = new Cluster(group, etcd, all, surroundings);
+  const cluster = new Cluster(group, etcd, all, surroundings, false);
   for (const [index, member] of all.entries()) {
     await member.start();
     // The first is to lead.

@@ -43,7 +43,7 @@ describe("the command line", () => {
   });
 
   test("documents the exit codes of each command", async () => {
-    for (const command of ["run", "check", "status", "replay"]) {
+    for (const command of ["run", "check", "status", "replay", "events"]) {
       const { code, out } = await cli(command, "--help");
       expect(code).toBe(0);
       expect(out).toContain("Exit codes:");
@@ -58,6 +58,9 @@ describe("the command line", () => {
     ["run with a file and a URL", ["run", "-c", "x", "postgres://a:b@c/d"], /not both/],
     ["check without a file", ["check"], /--config/],
     ["status of something that is no URL", ["status", "--url", "what"], /is not a URL/],
+    ["events of something that is no URL", ["events", "what"], /is not a URL/],
+    ["events from a file and a URL", ["events", "-c", "x", "http://127.0.0.1:1"], /not both/],
+    ["no events at all", ["events", "--limit", "0"], /is not a number of events/],
   ])("exits with 64 on %s", async (_what, args, message) => {
     const { code, err } = await cli(...args);
     expect(code).toBe(64);
@@ -131,6 +134,15 @@ describe("the command line", () => {
     const off = await cli("status", "-c", file(`${valid}http: { enabled: false }\n`));
     expect([off.code, off.err]).toEqual([1, expect.stringContaining("http.enabled is false")]);
     expect((await cli("status", "-c", "none.yaml")).err).toContain("there is no such file");
+  });
+
+  test("events exits with 1 and a remedy when nobody answers, followed or not", async () => {
+    const asked = [cli("events", "http://127.0.0.1:1"), cli("events", "http://127.0.0.1:1", "--follow")];
+    for (const { code, out, err } of await Promise.all(asked)) {
+      expect([code, out]).toEqual([1, ""]);
+      expect(err).toContain("pgsteer does not answer at http://127.0.0.1:1: ");
+      expect(err).toContain("remedy: ");
+    }
   });
 
   test("status says so when something else answers", async () => {
