@@ -3,7 +3,7 @@
 
 import type { Random } from "../fuzz/random.ts";
 import type { Cluster } from "../support/cluster.ts";
-import { waitFor } from "../support/time.ts";
+import { sleep, waitFor } from "../support/time.ts";
 import type { Network } from "./network.ts";
 import type { Router } from "./router.ts";
 
@@ -66,6 +66,29 @@ const killPostgres: Fault = {
     const target = await someMember(scene);
     await scene.cluster.killPostgres(target);
     return { target, holdMs: 0, end: nothing };
+  },
+};
+
+/** With synchronous replication: commits that have happened and that nobody has heard of when their server dies. */
+const killWaiting: Fault = {
+  name: "kill postgres while commits wait",
+  weight: 3,
+  begin: async (scene) => {
+    const { cluster, random } = scene;
+    const target = await leaderOf(scene);
+    const replicas = await cluster.replicas();
+    for (const name of replicas) cluster.freezePostgres(name);
+    const end = async () => {
+      for (const name of replicas) cluster.thawPostgres(name);
+    };
+    try {
+      await sleep(random.between(500, 1500));
+      await cluster.killPostgres(target);
+    } catch (error) {
+      await end();
+      throw error;
+    }
+    return { target, holdMs: random.between(0, 1500), end };
   },
 };
 
@@ -191,7 +214,7 @@ const freezeRouter: Fault = {
 
 /** A pgsteer that sleeps through a change of leader, and wakes up with connections to the deposed one. */
 const sleepThrough: Fault = {
-  name: "switchover, pgsteer frozen",
+  name: "switchover while pgsteer is frozen",
   weight: 2,
   begin: async (scene) => {
     const router = scene.random.pick(scene.routers);
@@ -207,6 +230,7 @@ const sleepThrough: Fault = {
 export const faults: readonly Fault[] = [
   switchover,
   killPostgres,
+  killWaiting,
   stopPatroni,
   killPatroni,
   killNode,
