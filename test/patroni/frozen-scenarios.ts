@@ -25,6 +25,9 @@ async function openTransactions(site: Site, traffic: Traffic): Promise<RawClient
   return clients;
 }
 
+/** Writes that begin after the new key, before they are looked for on the old leader. */
+const WRITES_AT_LEAST = 200;
+
 const insert = (traffic: Traffic, id: number): string =>
   `INSERT INTO ${traffic.table} (id, client_time) VALUES (${id}, 0)`;
 
@@ -93,6 +96,8 @@ const splitBrain: Scenario = {
       // It has teeth only because the old leader takes the writes of others.
       const direct = () => record.staleWrites().find(({ member, ms }) => member === deposed.old && ms > 2000);
       await waitFor(direct, { timeoutMs: 10_000, what: `${deposed.old} goes on writing` });
+      const attempts = () => traffic.writer.attempts.filter(({ start }) => start >= deposed.keyPut).length;
+      await waitFor(() => attempts() >= WRITES_AT_LEAST, { timeoutMs: 60_000, what: `${WRITES_AT_LEAST} writes` });
       for (const witness of witnesses) {
         equal("the open transaction", await witness.simple(insert(traffic, -100)), ["E ERROR 40001", "Z E"]);
         equal("its COMMIT", await witness.simple("COMMIT"), ["C ROLLBACK", "Z I"]);
@@ -103,7 +108,7 @@ const splitBrain: Scenario = {
       checkLog(site, deposed);
       traffic.onlyInFlight();
       cluster.thawPatroni(deposed.old);
-      await decided(site, deposed);
+      const fate = await decided(site, deposed);
       const thawed = traffic.writer.attempts.length;
       await sleep(2000);
       // Whoever leads now: no statement of a single write was sent to a leader on the older timeline.
@@ -112,11 +117,9 @@ const splitBrain: Scenario = {
         leader.state !== "writable" || leader.member !== deposed.old || (leader.timeline ?? 0) > 2,
         () => `the thawed ${deposed.old} is served on timeline ${leader.timeline}`,
       );
-      const direct_ = direct()?.ms ?? 0;
-      return (
-        `0 of ${sent} writes through pgsteer reached the old primary, which took others' for ${Math.round(direct_)} ms; ` +
-        `${traffic.writer.attempts.length - thawed} more after the thaw`
-      );
+      const others = Math.round(direct()?.ms ?? 0);
+      const more = traffic.writer.attempts.length - thawed;
+      return `0 of ${sent} writes reached the old primary, which took others' for ${others} ms; thawed it ${fate}, ${more} writes more`;
     } finally {
       for (const witness of witnesses) witness.destroy();
       await record.stop();
