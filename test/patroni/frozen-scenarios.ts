@@ -142,4 +142,38 @@ async function decided(site: Site, { old }: Deposed): Promise<"leads again" | "g
   );
 }
 
-export const frozenScenarios: readonly Scenario[] = [splitBrain];
+const putBack: Scenario = {
+  name: "a thawed old leader puts its key back",
+  setup: plain,
+  spoils: true,
+  only: { majors: [3], why: "mended in 3.0.3" },
+  async run(site, traffic) {
+    const { cluster } = site;
+    let deposed = await depose(site, traffic);
+    let how = "by Patroni itself";
+    cluster.thawPatroni(deposed.old);
+    if ((await decided(site, deposed)) === "gave up") {
+      // It looked before it wrote. What it writes when it does not is known: the same is done in its place, while it is frozen.
+      await site.settle(traffic);
+      deposed = await depose(site, traffic);
+      await cluster.etcd.put(`${cluster.prefix}leader`, deposed.old);
+      how = "in Patroni's place";
+    }
+    const { old } = deposed;
+    const refused = "has been written already";
+    const shown = await traffic.watch.until(
+      `${old} refused for its timeline`,
+      ({ leader }) => leader.member === old && leader.state === "elected" && leader.reason.includes(refused),
+    );
+    await sleep(3000);
+    const { sent, strayed } = await strays(traffic, deposed);
+    equal("writes through pgsteer on the old leader", strayed, []);
+    const later = traffic.watch.sights.filter(({ at }) => at > deposed.keyPut);
+    const served = later.filter(({ cluster: { leader } }) => leader.state === "writable" && leader.member === old);
+    equal("sights of the old leader being served", served.length, 0);
+    traffic.readsUndisturbed();
+    return `put back ${how}, refused (${shown.leader.reason}); 0 of ${sent} writes reached it`;
+  },
+};
+
+export const frozenScenarios: readonly Scenario[] = [splitBrain, putBack];
