@@ -6,7 +6,10 @@ import { clientTlsContext, type ServerTls, serverTls } from "../auth/tls-options
 import type { ClusterConfig, Config, SourceConfig } from "../config/config.ts";
 import type { Clock } from "../core/clock.ts";
 import type { Logger } from "../core/logger.ts";
+import type { TopologyFeed } from "../discovery/feed.ts";
 import { type ClusterObserver, type DiscoveryOptions, observeCluster } from "../discovery/observer.ts";
+import { keyPrefix } from "../discovery/options.ts";
+import { Coordinator, type RouterIdentity } from "../proxy/coordinator.ts";
 import { DataPlane, type DataPlaneOptions } from "../proxy/data-plane.ts";
 import { PoolProber } from "../proxy/prober.ts";
 
@@ -20,6 +23,10 @@ export interface Observers {
 /** A running pgsteer's parts. */
 export interface Router extends Observers {
   readonly dataPlane: DataPlane;
+  /** By cluster; where etcd is the source. */
+  readonly coordinators: ReadonlyMap<string, Coordinator>;
+  /** Begins to watch. */
+  start(): void;
 }
 
 /** One observer per cluster, not yet started. */
@@ -42,17 +49,46 @@ export function composeObservers(clock: Clock, logger: Logger, config: Config): 
 }
 
 /** Builds everything; opens and connects nothing yet. */
-export function composeRouter(clock: Clock, logger: Logger, config: Config): Router {
+export function composeRouter(clock: Clock, logger: Logger, config: Config, identity: RouterIdentity): Router {
   const { observers, close } = composeObservers(clock, logger, config);
-  const dataPlane = new DataPlane(clock, logger, observers, dataPlaneOptions(config));
+  const coordinators = composeCoordinators(clock, logger, config, observers, identity);
+  const feeds = new Map<string, TopologyFeed>([...observers, ...coordinators]);
+  const dataPlane = new DataPlane(clock, logger, feeds, dataPlaneOptions(config));
+  const start = (): void => {
+    for (const [cluster, coordinator] of coordinators) {
+      const steering = dataPlane.steerings.get(cluster);
+      if (steering !== undefined) coordinator.start({ steering, clients: () => dataPlane.clients });
+    }
+    for (const observer of observers.values()) observer.start();
+  };
   return {
     dataPlane,
     observers,
-    close: () => {
+    coordinators,
+    start,
+    close: async () => {
       dataPlane.close();
-      return close();
+      await Promise.all([...coordinators.values()].map((coordinator) => coordinator.close()));
+      await close();
     },
   };
+}
+
+function composeCoordinators(
+  clock: Clock,
+  logger: Logger,
+  config: Config,
+  observers: Observers["observers"],
+  router: RouterIdentity,
+): ReadonlyMap<string, Coordinator> {
+  const coordinators = new Map<string, Coordinator>();
+  for (const { name, source, namespace, scope } of config.clusters.values()) {
+    const observer = observers.get(name);
+    if (source.kind !== "etcd" || observer === undefined) continue;
+    const options = { etcd: source.etcd, patroniPrefix: keyPrefix(namespace, scope), router };
+    coordinators.set(name, new Coordinator(clock, logger.child({ cluster: name }), observer, options));
+  }
+  return coordinators;
 }
 
 /** The data plane's part of the configuration. */

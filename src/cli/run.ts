@@ -14,6 +14,7 @@ import { describeListenError } from "./listen-error.ts";
 import type { ProcessLogger } from "./log.ts";
 import { planReload } from "./reload.ts";
 import { remindOfLostSources } from "./reminder.ts";
+import { routerIdentity } from "./router-identity.ts";
 
 /** What to run. */
 export interface RunOptions {
@@ -39,8 +40,9 @@ export async function runRouter(logger: ProcessLogger, options: RunOptions): Pro
   logger.info({ version: build.version, node: build.node, pid: process.pid, ...(file && { file }) }, "pgsteer starts");
   for (const warning of options.warnings) logger.warn({}, warning);
   const startedAt = systemClock.now();
-  const router = composeRouter(systemClock, logger, config);
-  const snapshot = () => takeSnapshot(systemClock, router.dataPlane, build, startedAt);
+  const router = composeRouter(systemClock, logger, config, routerIdentity(build, config));
+  const { dataPlane, coordinators } = router;
+  const snapshot = () => takeSnapshot(systemClock, dataPlane, build, startedAt, coordinators);
   const admin = await open(logger, router, config, () => {
     const metrics = new Metrics(snapshot);
     return { snapshot, scrape: () => metrics.scrape() };
@@ -108,7 +110,7 @@ async function open(
   const { http } = config;
   try {
     await router.dataPlane.start();
-    for (const observer of router.observers.values()) observer.start();
+    router.start();
     if (http === null) return null;
     const admin = new AdminServer(logger, sources(), http);
     await admin.open();

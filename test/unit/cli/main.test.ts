@@ -43,7 +43,7 @@ describe("the command line", () => {
   });
 
   test("documents the exit codes of each command", async () => {
-    for (const command of ["run", "check", "status"]) {
+    for (const command of ["run", "check", "status", "switchover", "pause", "resume"]) {
       const { code, out } = await cli(command, "--help");
       expect(code).toBe(0);
       expect(out).toContain("Exit codes:");
@@ -58,6 +58,8 @@ describe("the command line", () => {
     ["run with a file and a URL", ["run", "-c", "x", "postgres://a:b@c/d"], /not both/],
     ["check without a file", ["check"], /--config/],
     ["status of something that is no URL", ["status", "--url", "what"], /is not a URL/],
+    ["switchover without a file", ["switchover"], /--config/],
+    ["switchover with a deadline that is none", ["switchover", "-c", "x", "--deadline", "soon"], /write a duration/],
   ])("exits with 64 on %s", async (_what, args, message) => {
     const { code, err } = await cli(...args);
     expect(code).toBe(64);
@@ -89,6 +91,24 @@ describe("the command line", () => {
     expect(code).toBe(1);
     expect(out).toMatch(/PROBLEM main: member .*127\.0\.0\.1:1: .*ECONNREFUSED/);
     expect(out).toMatch(/PROBLEM main: no leader/);
+  });
+
+  test.each(["switchover", "pause", "resume"])(
+    "%s says that it needs etcd as source, and exits with 78",
+    async (command) => {
+      const { code, err } = await cli(command, "-c", file(valid));
+      expect([code, err]).toEqual([78, expect.stringContaining("its source is static, and this command needs etcd")]);
+    },
+  );
+
+  test("switchover wants to know which cluster, where there are several", async () => {
+    const several = valid.replace(
+      "clusters:\n",
+      'clusters:\n  other: { source: static, static: { hosts: ["127.0.0.1:1"] } }\n',
+    );
+    const listeners = "listeners:\n  - { name: w, port: 0, route: write, cluster: main }\n";
+    const { code, err } = await cli("switchover", "-c", file(`${several}${listeners}`));
+    expect([code, err]).toEqual([64, expect.stringContaining("has several clusters: name one of")]);
   });
 
   test("run does not start with a configuration that is wrong, or not there, and exits with 78", async () => {
