@@ -161,6 +161,64 @@ async function addressOf(config: string | undefined, url: string | undefined): P
   return base.replace(/\/+$/, "");
 }
 
+const coordination = `
+Exit codes:
+  ${EXIT.ok}   done
+  ${EXIT.failed}   it did not work: etcd or a router does not answer, or what came of it has to be looked at
+  ${EXIT.usage}  wrong command line
+  ${EXIT.calledOff}  called off, or refused because another command is at work: nothing has changed
+  ${EXIT.configuration}  the configuration cannot be used, or its source is not etcd`;
+
+/** Milliseconds of an option such as 30s. */
+async function durationOf(name: string, written: string): Promise<number> {
+  const { positiveDuration } = await import("../config/values.ts");
+  const parsed = positiveDuration.safeParse(written);
+  return parsed.success ? parsed.data : usageError(`${name} ${written}: write a duration, such as 500ms, 30s or 5m`);
+}
+
+program
+  .command("switchover")
+  .description("have all routers drain, then Patroni switch over, then all go on: no client sees an error")
+  .requiredOption("-c, --config <file>", "configuration file of the routers")
+  .option("--cluster <name>", "which cluster, where the file has several")
+  .option("--candidate <member>", "the new leader (default: Patroni chooses)")
+  .option("--deadline <duration>", "how long open transactions may take", "30s")
+  .addHelpText("after", coordination)
+  .action(async (given: { config: string; cluster?: string; candidate?: string; deadline: string }) => {
+    const { switchover } = await import("./switchover.ts");
+    process.exitCode = await switchover({
+      file: given.config,
+      cluster: given.cluster ?? null,
+      candidate: given.candidate ?? null,
+      deadlineMs: await durationOf("--deadline", given.deadline),
+    });
+  });
+
+program
+  .command("pause")
+  .description("have all routers hold every transaction that would start, until pgsteer resume")
+  .requiredOption("-c, --config <file>", "configuration file of the routers")
+  .option("--cluster <name>", "which cluster, where the file has several")
+  .option("-w, --wait", "until no transaction is open any more", false)
+  .option("--deadline <duration>", "how long to wait for that; the pause stands in any case", "30s")
+  .addHelpText("after", coordination)
+  .action(async (given: { config: string; cluster?: string; wait: boolean; deadline: string }) => {
+    const { pause } = await import("./pause.ts");
+    const waitMs = given.wait ? await durationOf("--deadline", given.deadline) : null;
+    process.exitCode = await pause({ file: given.config, cluster: given.cluster ?? null, waitMs });
+  });
+
+program
+  .command("resume")
+  .description("end a pause: all routers go on")
+  .requiredOption("-c, --config <file>", "configuration file of the routers")
+  .option("--cluster <name>", "which cluster, where the file has several")
+  .addHelpText("after", coordination)
+  .action(async (given: { config: string; cluster?: string }) => {
+    const { resume } = await import("./pause.ts");
+    process.exitCode = await resume({ file: given.config, cluster: given.cluster ?? null });
+  });
+
 function usageError(message: string): never {
   return program.error(`error: ${message}`, { exitCode: EXIT.usage });
 }

@@ -15,6 +15,7 @@ import type { ProcessLogger } from "./log.ts";
 import { Recording } from "./paper.ts";
 import { planReload } from "./reload.ts";
 import { remindOfLostSources } from "./reminder.ts";
+import { routerIdentity } from "./router-identity.ts";
 
 /** What to run. */
 export interface RunOptions {
@@ -43,8 +44,9 @@ export async function runRouter(logger: ProcessLogger, options: RunOptions): Pro
   for (const warning of options.warnings) logger.warn({}, warning);
   const startedAt = systemClock.now();
   const recording = new Recording(logger, options.record, config.clusters.size > 1);
-  const router = composeRouter(systemClock, logger, config, (cluster) => recording.paper(cluster));
-  const snapshot = () => takeSnapshot(systemClock, router.dataPlane, router.incidents, build, startedAt);
+  const identity = routerIdentity(build, config);
+  const router = composeRouter(systemClock, logger, config, identity, (cluster) => recording.paper(cluster));
+  const snapshot = () => takeSnapshot(systemClock, router, build, startedAt);
   const admin = await open(logger, router, config, () => {
     const metrics = new Metrics(snapshot);
     router.incidents.subscribe((incident) => metrics.observe(incident));
@@ -115,7 +117,7 @@ async function open(
   const { http } = config;
   try {
     await router.dataPlane.start();
-    for (const observer of router.observers.values()) observer.start();
+    router.start();
     if (http === null) return null;
     const admin = new AdminServer(logger, sources(), http);
     await admin.open();

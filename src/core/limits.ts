@@ -71,3 +71,7 @@ export const TRANSCRIPT_BYTES_MAX = 33_554_432;
 export const INCIDENTS_KEPT_MAX = 100;
 /** Moments in the record of one change of leader; beyond it the oldest but the first is forgotten. A leader that comes and goes has no end of them. */
 export const INCIDENT_MARKS_MAX = 32;
+/** A router that starts serves nobody before it has read whether the routers are paused, for at most this long. */
+export const COORDINATION_READ_MS = 3_000;
+/** A planned switchover holds writes back for so long after its deadline at most, whatever became of the command that asked for it. */
+export const SWITCHOVER_HOLD_MS = 30_000;

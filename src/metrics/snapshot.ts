@@ -6,6 +6,7 @@ import { type ErrorCode, errorTable } from "../core/errors.ts";
 import type { PoolMode } from "../core/pool-mode.ts";
 import { formatLsn, type Millis } from "../core/units.ts";
 import type { LeaderState, Member, SourceHealth, Topology } from "../discovery/topology.ts";
+import type { Standing } from "../proxy/coordinator.ts";
 import type { ActiveListener, DataPlane } from "../proxy/data-plane.ts";
 import type { Steering } from "../proxy/steering.ts";
 import type { Traffic } from "../proxy/traffic.ts";
@@ -88,6 +89,8 @@ export interface ClusterSnapshot {
   readonly writable: boolean;
   readonly paused: boolean;
   readonly source: SourceSnapshot;
+  /** What this router does at a command's request to all; null where routers do not know of each other. */
+  readonly coordination: Standing | null;
   readonly members: readonly MemberSnapshot[];
   /** Clients for whom no member can be named now. */
   readonly heldClients: number;
@@ -157,31 +160,36 @@ export interface Snapshot {
   readonly listeners: readonly ListenerSnapshot[];
 }
 
+/** What a snapshot is taken of. */
+interface Observed {
+  readonly dataPlane: DataPlane;
+  readonly incidents: Incidents;
+  readonly coordinators: ReadonlyMap<string, { readonly standing: Standing }>;
+}
+
 /** Looks at everything once. `startedAt` is on the monotonic clock. */
-export function takeSnapshot(
-  clock: Clock,
-  dataPlane: DataPlane,
-  incidents: Incidents,
-  build: Build,
-  startedAt: Millis,
-): Snapshot {
+export function takeSnapshot(clock: Clock, observed: Observed, build: Build, startedAt: Millis): Snapshot {
+  const { dataPlane, incidents, coordinators } = observed;
   const now = clock.now();
+  const clusterOf = (steering: Steering): ClusterSnapshot => {
+    const { cluster } = steering;
+    const coordination = coordinators.get(cluster)?.standing ?? null;
+    return clusterSnapshot(steering, { incidents: incidents.totals(cluster), coordination }, listeners, now);
+  };
   const listeners = [...dataPlane.listeners];
   return {
     build,
     uptimeSeconds: (now - startedAt) / 1000,
     draining: dataPlane.draining,
     maxClientConn: dataPlane.maxClientConn,
-    clusters: [...dataPlane.steerings.values()].map((steering) =>
-      clusterSnapshot(steering, incidents.totals(steering.cluster), listeners, now),
-    ),
+    clusters: [...dataPlane.steerings.values()].map(clusterOf),
     listeners: listenerSnapshots(dataPlane, listeners),
   };
 }
 
 function clusterSnapshot(
   steering: Steering,
-  incidents: IncidentTotals,
+  seen: Pick<ClusterSnapshot, "incidents" | "coordination">,
   listeners: readonly ActiveListener[],
   now: Millis,
 ): ClusterSnapshot {
@@ -202,10 +210,10 @@ function clusterSnapshot(
     leader: leaderSnapshot(topology.leader),
     writable: topology.leader.kind === "writable",
     paused: topology.paused,
+    ...seen,
     source: { kind, connected, ageSeconds: Math.max(0, now - confirmedAt) / 1000, reason },
     members: memberSnapshots(topology, pools, own),
     heldClients: steering.heldCount,
-    incidents,
     pools,
     serverTotals: steering.serverTotals().map(({ member, purpose, counters }) => ({
       member,

@@ -80,6 +80,18 @@ const clusterRows: readonly MetricRow[] = [
   ),
   ofClusters("pgsteer_paused", "1 while Patroni's automatic failover is paused.", [], ({ paused }) => truth(paused)),
   ofClusters(
+    "pgsteer_coordination",
+    "1 for what this router does at the request of pgsteer switchover or pgsteer pause; state is serving, draining, drained, holding, paused or cannot (drain in time). Absent without etcd as source.",
+    ["state"],
+    ({ coordination }) => (coordination === null ? [] : [[{ state: coordination.state }, 1]]),
+  ),
+  ofClusters(
+    "pgsteer_routers",
+    "Routers of the cluster that have announced themselves in etcd, this one included. Absent without etcd as source.",
+    [],
+    ({ coordination }) => known(coordination?.routers ?? null),
+  ),
+  ofClusters(
     "pgsteer_source_connected",
     "1 while the source of the topology (etcd, patroni, static) answers. Losing it does not stop the service while the leader is confirmed otherwise.",
     ["source"],

@@ -79,6 +79,11 @@ export class Pool implements OpeningsSink, QuotaMember {
     return this.#idle.length + this.#active.size + this.#tested.size + this.#openings.logins;
   }
 
+  /** Servers that are lent now. */
+  get lent(): Iterable<Server> {
+    return this.#active;
+  }
+
   /** Settings in force. */
   get options(): PoolOptions {
     return this.#options;

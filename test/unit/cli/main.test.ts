@@ -43,7 +43,7 @@ describe("the command line", () => {
   });
 
   test("documents the exit codes of each command", async () => {
-    for (const command of ["run", "check", "status", "replay", "events"]) {
+    for (const command of ["run", "check", "status", "replay", "events", "switchover", "pause", "resume"]) {
       const { code, out } = await cli(command, "--help");
       expect(code).toBe(0);
       expect(out).toContain("Exit codes:");
@@ -61,6 +61,8 @@ describe("the command line", () => {
     ["events of something that is no URL", ["events", "what"], /is not a URL/],
     ["events from a file and a URL", ["events", "-c", "x", "http://127.0.0.1:1"], /not both/],
     ["no events at all", ["events", "--limit", "0"], /is not a number of events/],
+    ["switchover without a file", ["switchover"], /--config/],
+    ["switchover with a deadline that is none", ["switchover", "-c", "x", "--deadline", "soon"], /write a duration/],
   ])("exits with 64 on %s", async (_what, args, message) => {
     const { code, err } = await cli(...args);
     expect(code).toBe(64);
@@ -96,6 +98,24 @@ describe("the command line", () => {
     expect(code).toBe(1);
     expect(out).toMatch(/PROBLEM main: member .*127\.0\.0\.1:1: .*ECONNREFUSED/);
     expect(out).toMatch(/PROBLEM main: no leader/);
+  });
+
+  test.each(["switchover", "pause", "resume"])(
+    "%s says that it needs etcd as source, and exits with 78",
+    async (command) => {
+      const { code, err } = await cli(command, "-c", file(valid));
+      expect([code, err]).toEqual([78, expect.stringContaining("its source is static, and this command needs etcd")]);
+    },
+  );
+
+  test("switchover wants to know which cluster, where there are several", async () => {
+    const several = valid.replace(
+      "clusters:\n",
+      'clusters:\n  other: { source: static, static: { hosts: ["127.0.0.1:1"] } }\n',
+    );
+    const listeners = "listeners:\n  - { name: w, port: 0, route: write, cluster: main }\n";
+    const { code, err } = await cli("switchover", "-c", file(`${several}${listeners}`));
+    expect([code, err]).toEqual([64, expect.stringContaining("has several clusters: name one of")]);
   });
 
   test("run does not start with a configuration that is wrong, or not there, and exits with 78", async () => {

@@ -117,6 +117,7 @@ export function clusterSnapshot(now: Topology = topology(), changes: Partial<Clu
       const noloadbalance = tags.noloadbalance;
       return { ...rest, position: "16/B374D848", noloadbalance, serves, notServing, servers, waiting: 0 };
     }),
+    coordination: null,
     heldClients: 2,
     incidents: {
       kinds: new Map([["switchover", 2]]),
