@@ -2,6 +2,7 @@
 // kill -9 of the leader's PostgreSQL. Reads in flight lose their replica. Nothing may be repeated, nothing guessed.
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { eventsSchema } from "../../src/admin/events-document.ts";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { type Pgsteer, startPgsteer } from "../support/pgsteer.ts";
 import { freePort } from "../support/ports.ts";
@@ -295,6 +296,14 @@ describe.each(Object.keys(disturbances))("in %s a client that was", (name) => {
       expect(outline(await all[which].untilEnd())).toEqual(["E FATAL 57P01", "EOF"]);
     },
   );
+
+  test("told an error is counted once in the record of it, and who waited is not", async () => {
+    const { events } = eventsSchema.parse(await (await fetch(`${pgsteer.httpUrl}/events`)).json());
+    const record = events.find(({ error_count }) => error_count > 0);
+    const given = record?.errors.map(({ sqlstate, count }) => [sqlstate, count]) ?? [];
+    expect(Object.fromEntries(given)).toEqual({ "08007": 8, "40001": 9, "57P01": 3 });
+    expect(record).toMatchObject({ kind: tag === "switchover" ? "switchover" : "away", avoided: { waited: 2 } });
+  });
 });
 
 describe("a read in flight on a replica that is killed", { timeout: 60_000 }, () => {
