@@ -156,9 +156,7 @@ export class StatementMapper {
 
   #query(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
     const readable = !this.#quiet && end - start === length + 1;
-    const text = readable ? buffer.toString("latin1", start + HEADER_BYTES, end - 1) : "";
-    const name = deallocates(text);
-    if (dropsAll(text)) this.#barrier = "up";
+    const name = readable ? this.#read(buffer.toString("latin1", start + HEADER_BYTES, end - 1)) : null;
     if (name !== null && this.#names.get(name) !== null && !server.exchange.openBatch) {
       const gone = this.#outcome(this.#names.begin(name, null));
       server.answerDeallocate(this.#batches.named(gone));
@@ -177,6 +175,12 @@ export class StatementMapper {
       server.exchange.request(Frontend.Query);
     }
     return start;
+  }
+
+  /** Looks at a Query that is not quiet. Returns the name that it deallocates, if any. */
+  #read(text: string): string | null {
+    if (dropsAll(text)) this.#barrier = "up";
+    return deallocates(text);
   }
 
   #parse(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
