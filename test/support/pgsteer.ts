@@ -163,7 +163,7 @@ async function untilReady(
     return ended || (await isReady());
   };
   const what = how === "sql" ? "the write listener answers" : `${httpUrl}/readyz?route=write answers 200`;
-  await waitFor(look, { timeoutMs: 15_000, intervalMs: 20, what }).catch((cause) => {
+  await waitFor(look, { timeoutMs: 60_000, intervalMs: 20, what }).catch((cause) => {
     throw new Error(`pgsteer is not ready; its log ends:\n${running.tail()}`, { cause });
   });
   if (ended) throw new Error(`pgsteer ended at its start; its log ends:\n${running.tail()}`);
