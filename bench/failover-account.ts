@@ -12,7 +12,7 @@ export interface PathCost {
   readonly path: string;
   /** From the last acknowledged write before the longest silence to the first after it. */
   readonly gapMs: number;
-  /** From the first write that the new leader took directly to the first one through this path. */
+  /** From the first write that the new leader took, however it came, to the first one through this path. */
   readonly beyondMs: number;
   /** When that was, in ms since 1970. */
   readonly resumedAt: number;
@@ -29,7 +29,7 @@ export interface PathCost {
   readonly doubled: number;
 }
 
-/** What Patroni itself made possible, seen by writing to each member directly. */
+/** What Patroni itself made possible, seen by writing to each member directly, or through whichever path was first. */
 export interface Floor {
   readonly gapMs: number;
   /** In ms since 1970. */

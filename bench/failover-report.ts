@@ -103,7 +103,8 @@ export function failoverNotes(events: readonly FailoverEvent[]): string[] {
   });
   return [
     ...wrong,
-    "floor: the first write that a member took directly, tried every 5 ms; beyond: from there to the first one through the path",
+    "floor: the first write that the new leader took, directly (tried every 5 ms) or through the path that was first",
+    "beyond: from there to the first write through this path",
     "lost: acknowledged and not there (replication is asynchronous: a node that is killed takes its last moments along)",
     ...used.map((path) => `${path}: ${PATH_WORDS[path]}`),
   ];

@@ -5,6 +5,7 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { APPLICATION, type Cluster, startCluster } from "../test/support/cluster.ts";
 import { type LeadershipRecord, recordLeadership, type WritableWindow } from "../test/support/leadership.ts";
 import { now, sleep, waitFor } from "../test/support/time.ts";
+import type { Gap } from "../test/support/writer.ts";
 import { costOf, type EventKind, type FailoverEvent, type PathCost, type Rows } from "./failover-account.ts";
 import { type FailoverPath, isSteady, startPath, type WrittenPath } from "./failover-paths.ts";
 import { duration } from "./failover-report.ts";
@@ -73,6 +74,12 @@ function inWords({ from, to, floor, costs }: FailoverEvent): string {
   return `${from} → ${to}, Patroni ${duration(floor.gapMs)}, beyond it ${beyond.join(", ")}`;
 }
 
+function gapOf({ name, writer }: WrittenPath, since: number): Gap {
+  const gap = writer.gap(since);
+  if (gap === null) throw new Error(`${name} wrote nothing`);
+  return gap;
+}
+
 class FailoverRun {
   readonly #cluster: Cluster;
   readonly #options: FailoverOptions;
@@ -121,8 +128,9 @@ class FailoverRun {
     if (kind === "node") await cluster.startMember(from);
     await cluster.waitHealthy(RECOVERY_TIMEOUT_MS);
     const lastWriteOld = this.#lastBefore(from, window);
-    const floor = { gapMs: window.first - lastWriteOld, lastWriteOld, firstWriteNew: window.first };
-    const costs = await Promise.all(this.#paths.map((path) => this.#cost(path, since, window.first)));
+    const firstWriteNew = Math.min(window.first, ...this.#paths.map((path) => gapOf(path, since).to));
+    const floor = { gapMs: firstWriteNew - lastWriteOld, lastWriteOld, firstWriteNew };
+    const costs = await Promise.all(this.#paths.map((path) => this.#cost(path, gapOf(path, since), firstWriteNew)));
     return { kind, from, to: window.member, since, floor, costs, stalledMs };
   }
 
@@ -157,12 +165,10 @@ class FailoverRun {
     }
   }
 
-  async #cost({ name, table, writer }: WrittenPath, since: number, firstWriteNew: number): Promise<PathCost> {
+  async #cost({ name, table, writer }: WrittenPath, gap: Gap, firstWriteNew: number): Promise<PathCost> {
     const done = this.#accounted.get(name) ?? 0;
     const attempts = writer.attempts.slice(done);
     this.#accounted.set(name, done + attempts.length);
-    const gap = writer.gap(since);
-    if (gap === null) throw new Error(`${name} wrote nothing`);
     return costOf(name, attempts, gap, firstWriteNew, await this.#rows(table, attempts[0]?.id ?? 0));
   }
 

@@ -1,11 +1,13 @@
-// The HTTP endpoints for people, load balancers and Prometheus: /livez, /readyz, /metrics, /topology. Read-only, without a body or a
+// The HTTP endpoints for people, load balancers and Prometheus: /livez, /readyz, /metrics, /topology, /events. Read-only, without a body or a
 // login; requests are bounded in size, time and number, so that nobody who can reach the port can hold the process up.
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { Logger } from "../core/logger.ts";
+import type { ShownIncident } from "../metrics/incidents.ts";
 import { notReady, type Question } from "../metrics/readiness.ts";
 import type { Exposition } from "../metrics/registry.ts";
 import type { Snapshot } from "../metrics/snapshot.ts";
+import { eventsDocument } from "./events-document.ts";
 import { topologyDocument } from "./topology-document.ts";
 
 /** Request line and headers. A health check takes less than 1 kB. */
@@ -23,6 +25,8 @@ const CONNECTIONS_MAX = 128;
 export interface AdminSources {
   snapshot(): Snapshot;
   scrape(): Promise<Exposition>;
+  /** Records of changes of leader, newest first; of all clusters when none is named. */
+  events(cluster: string | null): readonly ShownIncident[];
 }
 
 interface Answer {
@@ -117,12 +121,26 @@ export class AdminServer {
         const body = `${JSON.stringify(topologyDocument(this.#sources.snapshot()), null, 2)}\n`;
         return { status: 200, contentType: "application/json; charset=utf-8", body };
       }
+      case "/events":
+        return this.#events(url.searchParams);
       default:
         return text(
           404,
-          "there is nothing here; try /livez, /readyz?route=write, /readyz?route=read, /metrics, /topology",
+          "there is nothing here; try /livez, /readyz?route=write, /readyz?route=read, /metrics, /topology, /events",
         );
     }
+  }
+
+  #events(parameters: URLSearchParams): Answer {
+    const stranger = [...parameters.keys()].find((name) => name !== "limit" && name !== "cluster");
+    if (stranger !== undefined) return text(400, `there is no parameter "${stranger}": use limit and cluster`);
+    const limit = parameters.get("limit");
+    if (limit !== null && !/^[1-9]\d{0,5}$/.test(limit)) return text(400, `limit "${limit}" is not a number from 1 on`);
+    const all = this.#sources.events(parameters.get("cluster"));
+    const events = limit === null ? all : all.slice(0, Number(limit));
+    const { version } = this.#sources.snapshot().build;
+    const body = `${JSON.stringify(eventsDocument(version, events), null, 2)}\n`;
+    return { status: 200, contentType: "application/json; charset=utf-8", body };
   }
 
   #ready(parameters: URLSearchParams): Answer {

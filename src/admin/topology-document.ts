@@ -53,6 +53,17 @@ const clusterSchema = z.object({
     reason: z.string(),
   }),
   source: z.object({ kind: z.string(), connected: z.boolean(), age_seconds: z.number(), reason: z.string() }),
+  /** What this router does at the request of `pgsteer switchover` or `pgsteer pause`; null without etcd as source. */
+  coordination: z
+    .object({
+      state: z.string(),
+      request: z.string().nullable(),
+      reason: z.string(),
+      open: z.number(),
+      sessions: z.number(),
+      routers: z.number(),
+    })
+    .nullable(),
   held_clients: z.number(),
   members: z.array(memberSchema),
   pools: z.array(poolSchema),
@@ -107,7 +118,7 @@ export function topologyDocument(snapshot: Snapshot): TopologyDocument {
 }
 
 function clusterDocument(cluster: ClusterSnapshot): ClusterDocument {
-  const { name, writable, paused, leader, source, heldClients, members, pools } = cluster;
+  const { name, writable, paused, leader, source, coordination, heldClients, members, pools } = cluster;
   const { ageSeconds, ...health } = source;
   return {
     name,
@@ -115,6 +126,7 @@ function clusterDocument(cluster: ClusterSnapshot): ClusterDocument {
     paused,
     leader,
     source: { ...health, age_seconds: ageSeconds },
+    coordination,
     held_clients: heldClients,
     members: members.map(memberDocument),
     pools: pools.map(({ waiting, size, ...pool }) => ({ ...pool, pool_size: size, waiting_clients: waiting })),

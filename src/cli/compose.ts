@@ -1,14 +1,21 @@
 // The composition root: from a validated configuration to the parts that make up a running pgsteer, general to specific.
 
 import { randomBytes } from "node:crypto";
+import { eventLine } from "../admin/events-document.ts";
 import { ScramDerivations } from "../auth/scram.ts";
 import { clientTlsContext, type ServerTls, serverTls } from "../auth/tls-options.ts";
 import type { ClusterConfig, Config, SourceConfig } from "../config/config.ts";
 import type { Clock } from "../core/clock.ts";
 import type { Logger } from "../core/logger.ts";
+import type { TopologyFeed } from "../discovery/feed.ts";
 import { type ClusterObserver, type DiscoveryOptions, observeCluster } from "../discovery/observer.ts";
+import { keyPrefix } from "../discovery/options.ts";
+import type { Paper } from "../discovery/recorder.ts";
+import { Incidents } from "../metrics/incidents.ts";
+import { Coordinator, type RouterIdentity } from "../proxy/coordinator.ts";
 import { DataPlane, type DataPlaneOptions } from "../proxy/data-plane.ts";
 import { PoolProber } from "../proxy/prober.ts";
+import type { Witness } from "../proxy/witness.ts";
 
 /** What watches the clusters. */
 export interface Observers {
@@ -20,10 +27,18 @@ export interface Observers {
 /** A running pgsteer's parts. */
 export interface Router extends Observers {
   readonly dataPlane: DataPlane;
+  readonly incidents: Incidents;
+  /** By cluster; where etcd is the source. */
+  readonly coordinators: ReadonlyMap<string, Coordinator>;
+  /** Begins to watch. */
+  start(): void;
 }
 
+/** Where a cluster's transcript goes, if anywhere. */
+export type Papers = (cluster: string) => Paper | null;
+
 /** One observer per cluster, not yet started. */
-export function composeObservers(clock: Clock, logger: Logger, config: Config): Observers {
+export function composeObservers(clock: Clock, logger: Logger, config: Config, papers: Papers = () => null): Observers {
   const derivations = new ScramDerivations();
   const observers = new Map<string, ClusterObserver>();
   const probers: PoolProber[] = [];
@@ -32,7 +47,9 @@ export function composeObservers(clock: Clock, logger: Logger, config: Config): 
     const tls = serverTls(cluster.serverTls);
     const prober = new PoolProber(clock, { user, database, secret, tls, random: randomBytes, derivations });
     probers.push(prober);
-    observers.set(cluster.name, observeCluster(clock, logger, prober, discoveryOptions(cluster)));
+    const paper = papers(cluster.name);
+    const options = { ...discoveryOptions(cluster), ...(paper === null ? {} : { paper }) };
+    observers.set(cluster.name, observeCluster(clock, logger, prober, options));
   }
   const close = async (): Promise<void> => {
     for (const observer of observers.values()) await observer.close();
@@ -42,17 +59,60 @@ export function composeObservers(clock: Clock, logger: Logger, config: Config): 
 }
 
 /** Builds everything; opens and connects nothing yet. */
-export function composeRouter(clock: Clock, logger: Logger, config: Config): Router {
-  const { observers, close } = composeObservers(clock, logger, config);
-  const dataPlane = new DataPlane(clock, logger, observers, dataPlaneOptions(config));
+export function composeRouter(
+  clock: Clock,
+  logger: Logger,
+  config: Config,
+  identity: RouterIdentity,
+  papers?: Papers,
+): Router {
+  const { observers, close } = composeObservers(clock, logger, config, papers);
+  const coordinators = composeCoordinators(clock, logger, config, observers, identity);
+  const incidents = new Incidents(clock, observers.keys());
+  incidents.subscribe((incident) => {
+    const { fields, message } = eventLine(incident);
+    logger.info(fields, message);
+  });
+  const feeds = new Map<string, TopologyFeed>();
+  for (const [name, observer] of observers) feeds.set(name, incidents.watch(name, coordinators.get(name) ?? observer));
+  const witnesses = (cluster: string): Witness => incidents.witness(cluster);
+  const dataPlane = new DataPlane(clock, logger, feeds, dataPlaneOptions(config), witnesses);
+  const start = (): void => {
+    for (const [cluster, coordinator] of coordinators) {
+      const steering = dataPlane.steerings.get(cluster);
+      if (steering !== undefined) coordinator.start({ steering, clients: () => dataPlane.clients });
+    }
+    for (const observer of observers.values()) observer.start();
+  };
   return {
     dataPlane,
+    incidents,
     observers,
-    close: () => {
+    coordinators,
+    start,
+    close: async () => {
       dataPlane.close();
-      return close();
+      await Promise.all([...coordinators.values()].map((coordinator) => coordinator.close()));
+      await close();
     },
   };
+}
+
+function composeCoordinators(
+  clock: Clock,
+  logger: Logger,
+  config: Config,
+  observers: Observers["observers"],
+  router: RouterIdentity,
+): ReadonlyMap<string, Coordinator> {
+  const coordinators = new Map<string, Coordinator>();
+  for (const { name, source, namespace, scope } of config.clusters.values()) {
+    const observer = observers.get(name);
+    if (source.kind !== "etcd" || observer === undefined) continue;
+    const options = { etcd: source.etcd, patroniPrefix: keyPrefix(namespace, scope), router };
+    coordinators.set(name, new Coordinator(clock, logger.child({ cluster: name }), observer, options));
+  }
+  return coordinators;
 }
 
 /** The data plane's part of the configuration. */

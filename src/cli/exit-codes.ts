@@ -11,6 +11,8 @@ export const EXIT = {
   usage: 64,
   /** A bug. */
   internal: 70,
+  /** `switchover`, `pause`, `resume`: called off, or refused because another command is at work. Nothing has changed. */
+  calledOff: 75,
   /** The configuration cannot be used. */
   configuration: 78,
 } as const;

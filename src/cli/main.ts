@@ -18,9 +18,10 @@ const program = new Command("pgsteer")
 program
   .command("run")
   .description("run the router until SIGTERM")
-  .usage("-c FILE | postgres://user:password@host:port/database …")
+  .usage("[--record FILE] -c FILE | postgres://user:password@host:port/database …")
   .argument("[urls...]", "servers of a cluster without Patroni, in place of a configuration file")
   .option("-c, --config <file>", "configuration file")
+  .option("--record <file>", "write what is seen of each cluster, and what is believed of it, for pgsteer replay")
   .addHelpText(
     "after",
     `
@@ -35,7 +36,7 @@ Exit codes:
   ${EXIT.internal}  internal error; the log has it
   ${EXIT.configuration}  the configuration cannot be used`,
   )
-  .action(async (urls: string[], { config: file }: { config?: string }) => {
+  .action(async (urls: string[], { config: file, record }: { config?: string; record?: string }) => {
     if (file === undefined && urls.length === 0) usageError("name a configuration file with -c, or the servers' URLs");
     if (file !== undefined && urls.length > 0) usageError("give a configuration file or URLs, not both");
     const { loadConfiguration, printProblems } = await import("./configuration.ts");
@@ -49,7 +50,7 @@ Exit codes:
     const { createLogger } = await import("./log.ts");
     const { runRouter } = await import("./run.ts");
     const { config, warnings } = loaded;
-    const options = { config, warnings, file: file ?? null, build, reread: load };
+    const options = { config, warnings, file: file ?? null, record: record ?? null, build, reread: load };
     process.exitCode = await runRouter(createLogger(config.log), options);
   });
 
@@ -89,15 +90,133 @@ Exit codes:
   )
   .action(async ({ config, url, json, watch }: { config?: string; url?: string; json: boolean; watch: boolean }) => {
     if (config !== undefined && url !== undefined) usageError("give --config or --url, not both");
-    const { showStatus, urlFromFile } = await import("./status.ts");
-    const base = config === undefined ? (url ?? DEFAULT_URL) : urlFromFile(config);
-    if (typeof base !== "string") {
-      console.error(base.problem);
-      process.exitCode = EXIT.failed;
-      return;
-    }
-    if (!URL.canParse(base)) usageError(`"${base}" is not a URL; write http://host:port`);
-    process.exitCode = await showStatus({ url: base.replace(/\/+$/, ""), json, watch });
+    const base = await addressOf(config, url);
+    if (base === null) return;
+    const { showStatus } = await import("./status.ts");
+    process.exitCode = await showStatus({ url: base, json, watch });
+  });
+
+program
+  .command("replay")
+  .description("show what a recording (run --record) makes pgsteer believe, as a timeline")
+  .argument("<file>", "a recording of one cluster")
+  .option("--json", "print one JSON object per change", false)
+  .addHelpText(
+    "after",
+    `
+Exit codes:
+  ${EXIT.ok}   it was read (even if pgsteer now believes otherwise than it did then, which is said)
+  ${EXIT.failed}   it cannot be read
+  ${EXIT.usage}  wrong command line`,
+  )
+  .action(async (file: string, { json }: { json: boolean }) => {
+    const { showReplay } = await import("./replay.ts");
+    process.exitCode = showReplay(file, json);
+  });
+
+program
+  .command("events")
+  .description("show the changes of leader that a running pgsteer has seen, each as a timeline, newest first")
+  .argument("[url]", `its HTTP address (default: ${DEFAULT_URL})`)
+  .option("-c, --config <file>", "configuration file of that pgsteer, to know its HTTP address")
+  .option("--json", "print what /events says", false)
+  .option("-n, --limit <number>", "show no more than so many", "10")
+  .option("-f, --follow", "go on with those to come, as they happen, until Ctrl-C; oldest first", false)
+  .addHelpText(
+    "after",
+    `
+Times are relative to the first sign. A pgsteer remembers the last 100, until it is restarted; its log has them all.
+
+Exit codes:
+  ${EXIT.ok}   shown, also when there is none
+  ${EXIT.failed}   that pgsteer does not answer
+  ${EXIT.usage}  wrong command line`,
+  )
+  .action(async (url: string | undefined, { config, limit, json, follow }: EventsFlags) => {
+    if (config !== undefined && url !== undefined) usageError("give a configuration file or a URL, not both");
+    if (!/^[1-9]\d{0,5}$/.test(limit)) usageError(`"${limit}" is not a number of events; write --limit 10`);
+    const base = await addressOf(config, url);
+    if (base === null) return;
+    const { showEvents } = await import("./events.ts");
+    process.exitCode = await showEvents({ url: base, json, follow, limit: Number(limit) });
+  });
+
+interface EventsFlags {
+  readonly config?: string;
+  readonly limit: string;
+  readonly json: boolean;
+  readonly follow: boolean;
+}
+
+/** Where the pgsteer is that a command asks; null, said why, where its file does not say. */
+async function addressOf(config: string | undefined, url: string | undefined): Promise<string | null> {
+  const { urlFromFile } = await import("./status.ts");
+  const base = config === undefined ? (url ?? DEFAULT_URL) : urlFromFile(config);
+  if (typeof base !== "string") {
+    console.error(base.problem);
+    process.exitCode = EXIT.failed;
+    return null;
+  }
+  if (!URL.canParse(base)) usageError(`"${base}" is not a URL; write http://host:port`);
+  return base.replace(/\/+$/, "");
+}
+
+const coordination = `
+Exit codes:
+  ${EXIT.ok}   done
+  ${EXIT.failed}   it did not work: etcd or a router does not answer, or what came of it has to be looked at
+  ${EXIT.usage}  wrong command line
+  ${EXIT.calledOff}  called off, or refused because another command is at work: nothing has changed
+  ${EXIT.configuration}  the configuration cannot be used, or its source is not etcd`;
+
+/** Milliseconds of an option such as 30s. */
+async function durationOf(name: string, written: string): Promise<number> {
+  const { positiveDuration } = await import("../config/values.ts");
+  const parsed = positiveDuration.safeParse(written);
+  return parsed.success ? parsed.data : usageError(`${name} ${written}: write a duration, such as 500ms, 30s or 5m`);
+}
+
+program
+  .command("switchover")
+  .description("have all routers drain, then Patroni switch over, then all go on: no client sees an error")
+  .requiredOption("-c, --config <file>", "configuration file of the routers")
+  .option("--cluster <name>", "which cluster, where the file has several")
+  .option("--candidate <member>", "the new leader (default: Patroni chooses)")
+  .option("--deadline <duration>", "how long open transactions may take", "30s")
+  .addHelpText("after", coordination)
+  .action(async (given: { config: string; cluster?: string; candidate?: string; deadline: string }) => {
+    const { switchover } = await import("./switchover.ts");
+    process.exitCode = await switchover({
+      file: given.config,
+      cluster: given.cluster ?? null,
+      candidate: given.candidate ?? null,
+      deadlineMs: await durationOf("--deadline", given.deadline),
+    });
+  });
+
+program
+  .command("pause")
+  .description("have all routers hold every transaction that would start, until pgsteer resume")
+  .requiredOption("-c, --config <file>", "configuration file of the routers")
+  .option("--cluster <name>", "which cluster, where the file has several")
+  .option("-w, --wait", "until no transaction is open any more", false)
+  .option("--deadline <duration>", "how long to wait for that; the pause stands in any case", "30s")
+  .addHelpText("after", coordination)
+  .action(async (given: { config: string; cluster?: string; wait: boolean; deadline: string }) => {
+    const { pause } = await import("./pause.ts");
+    const waitMs = given.wait ? await durationOf("--deadline", given.deadline) : null;
+    process.exitCode = await pause({ file: given.config, cluster: given.cluster ?? null, waitMs });
+  });
+
+program
+  .command("resume")
+  .description("end a pause: all routers go on")
+  .requiredOption("-c, --config <file>", "configuration file of the routers")
+  .option("--cluster <name>", "which cluster, where the file has several")
+  .addHelpText("after", coordination)
+  .action(async (given: { config: string; cluster?: string }) => {
+    const { resume } = await import("./pause.ts");
+    process.exitCode = await resume({ file: given.config, cluster: given.cluster ?? null });
   });
 
 function usageError(message: string): never {

@@ -12,8 +12,10 @@ import { describeProblem } from "./configuration.ts";
 import { EXIT } from "./exit-codes.ts";
 import { describeListenError } from "./listen-error.ts";
 import type { ProcessLogger } from "./log.ts";
+import { Recording } from "./paper.ts";
 import { planReload } from "./reload.ts";
 import { remindOfLostSources } from "./reminder.ts";
+import { routerIdentity } from "./router-identity.ts";
 
 /** What to run. */
 export interface RunOptions {
@@ -21,6 +23,8 @@ export interface RunOptions {
   readonly warnings: readonly string[];
   /** Null when there is no file, which then cannot be reloaded either. */
   readonly file: string | null;
+  /** Where the evidence of each cluster is written to; null for nowhere. */
+  readonly record: string | null;
   readonly build: Build;
   /** Reads the configuration anew. */
   readonly reread: () => LoadedConfig;
@@ -39,11 +43,15 @@ export async function runRouter(logger: ProcessLogger, options: RunOptions): Pro
   logger.info({ version: build.version, node: build.node, pid: process.pid, ...(file && { file }) }, "pgsteer starts");
   for (const warning of options.warnings) logger.warn({}, warning);
   const startedAt = systemClock.now();
-  const router = composeRouter(systemClock, logger, config);
-  const snapshot = () => takeSnapshot(systemClock, router.dataPlane, build, startedAt);
+  const recording = new Recording(logger, options.record, config.clusters.size > 1);
+  const identity = routerIdentity(build, config);
+  const router = composeRouter(systemClock, logger, config, identity, (cluster) => recording.paper(cluster));
+  const snapshot = () => takeSnapshot(systemClock, router, build, startedAt);
   const admin = await open(logger, router, config, () => {
     const metrics = new Metrics(snapshot);
-    return { snapshot, scrape: () => metrics.scrape() };
+    router.incidents.subscribe((incident) => metrics.observe(incident));
+    const events = (cluster: string | null) => router.incidents.list(cluster);
+    return { snapshot, scrape: () => metrics.scrape(), events };
   });
   if (admin === "failed") {
     clearInterval(alive);
@@ -59,6 +67,7 @@ export async function runRouter(logger: ProcessLogger, options: RunOptions): Pro
   reminder.cancel();
   admin?.close();
   await router.close();
+  await recording.close();
   clearInterval(alive);
   logger.info({}, "pgsteer has stopped");
   return EXIT.ok;
@@ -108,7 +117,7 @@ async function open(
   const { http } = config;
   try {
     await router.dataPlane.start();
-    for (const observer of router.observers.values()) observer.start();
+    router.start();
     if (http === null) return null;
     const admin = new AdminServer(logger, sources(), http);
     await admin.open();

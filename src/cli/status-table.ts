@@ -70,7 +70,7 @@ function leaderLine({ leader, writable, held_clients, source }: ClusterDocument)
   const timeline = leader.timeline === null ? "" : `, timeline ${leader.timeline}`;
   const where = `leader ${leader.member} (epoch ${leader.epoch}${timeline})`;
   if (writable) return `${where} takes writes${held}`;
-  const verb = leader.state === "draining" ? "is handing over" : "takes no writes";
+  const verb = leader.state === "draining" ? "is held back" : "takes no writes";
   return `${where} ${verb}: ${leader.reason}${held}`;
 }
 
@@ -80,6 +80,17 @@ function sourceLine({ source }: ClusterDocument): string {
   return source.connected
     ? `${source.kind} answers (last proof ${age} ago)`
     : `${source.kind} DOES NOT ANSWER (for ${age}): ${source.reason}`;
+}
+
+/** Whether routers hold transactions back on request, and how far they are. */
+function coordinationLines({ coordination }: ClusterDocument): readonly string[] {
+  if (coordination === null) return [];
+  const { state, request, reason, open, sessions, routers } = coordination;
+  const known = `${routers} announced`;
+  if (request === null) return [`Routers: ${known}`];
+  const counts = [open > 0 ? `${open} transactions open` : "", sessions > 0 ? `${sessions} clients keep a server` : ""];
+  const parts = [known, `this one is ${state.toUpperCase()}${reason === "" ? "" : `: ${reason}`}`, ...counts];
+  return [`Routers: ${parts.filter((part) => part !== "").join("; ")}`];
 }
 
 function servesCell({ serves, not_serving }: MemberDocument): string {
@@ -130,6 +141,7 @@ function clusterBlock(cluster: ClusterDocument): string {
   const lines = [
     `Cluster ${cluster.name}: ${leaderLine(cluster)}`,
     `Source: ${sourceLine(cluster)}${cluster.paused ? "; automatic failover is PAUSED" : ""}`,
+    ...coordinationLines(cluster),
     rows.length === 0 ? "(no member is known)" : table(head, ["TL", "Lag"], rows),
     ...cluster.members.map(whyLine),
   ];

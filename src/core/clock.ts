@@ -19,6 +19,9 @@ export interface Clock {
   every(period: Millis, callback: () => void): Timer;
 }
 
+/** Wall time as text: `2026-11-20T21:50:00.000Z`. */
+export const isoTime = (wall: number): string => new Date(wall).toISOString();
+
 /** A timer that is later than this was held up by other work. */
 const HELD_UP_MS = 20;
 

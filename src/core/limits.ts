@@ -65,3 +65,13 @@ export const GRAMMAR_TEXT_BYTES_MAX = 4_096;
 export const EFFECTS_CACHE_ENTRIES_MAX = 1_000;
 /** Settings of the user's own that a server is asked for by name after one text; a text that names more keeps its client there. */
 export const SETTINGS_ASKED_MAX = 100;
+/** One file of a transcript (`pgsteer run --record`): some nine hours of a quiet cluster of three. Then it becomes FILE.1, and a new one begins. */
+export const TRANSCRIPT_BYTES_MAX = 33_554_432;
+/** Changes of leader whose record is kept; beyond it a short one without consequences goes first, then the oldest. */
+export const INCIDENTS_KEPT_MAX = 100;
+/** Moments in the record of one change of leader; beyond it the oldest but the first is forgotten. A leader that comes and goes has no end of them. */
+export const INCIDENT_MARKS_MAX = 32;
+/** A router that starts serves nobody before it has read whether the routers are paused, for at most this long. */
+export const COORDINATION_READ_MS = 3_000;
+/** A planned switchover holds writes back for so long after its deadline at most, whatever became of the command that asked for it. */
+export const SWITCHOVER_HOLD_MS = 30_000;

@@ -101,7 +101,7 @@ export function leaderOf(state: EvidenceState, now: Millis): LeaderState {
   if (!state.answered) return { kind: "none", reason: state.source.reason };
   if (leadership === null) {
     const unknown = state.claim.members.size === 0 ? "the source knows no member of this cluster" : null;
-    const reason = unknown ?? (rules.kind === "static" ? whyNobody(state, now) : "nobody holds the leader key");
+    const reason = unknown ?? (rules.kind === "static" ? whyNobody(state, now) : noKey(state));
     return { kind: "none", reason };
   }
   const { member, timeline, revision, sequence } = leadership;
@@ -123,6 +123,11 @@ export function leaderOf(state: EvidenceState, now: Millis): LeaderState {
   return window !== null && window.from <= now && now < window.until
     ? { kind: "draining", member, epoch, reason: "a switchover was asked for" }
     : { kind: "writable", member, epoch };
+}
+
+/** Patroni elects nobody while it is paused: this can last. */
+function noKey({ claim }: EvidenceState): string {
+  return claim.paused ? "nobody holds the leader key, and automatic failover is paused" : "nobody holds the leader key";
 }
 
 /** Why no member of a static list is the leader: each one's own reason, where it has one. */

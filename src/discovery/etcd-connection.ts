@@ -1,12 +1,13 @@
-// One connection to one etcd endpoint: a bounded linearizable read of a prefix, and a watch from a revision on. The only file that
+// One connection to one etcd endpoint: a bounded linearizable read of a prefix, a watch from a revision on, and writes of single
+// keys, under a lease or not. The only file that
 // imports the package etcd3, and it uses that package's plain RPC stubs alone: its watch manager, its retries and its login are
 // what stays dead after a compaction, skips events on a second drop and never closes the channels that it logs in on. Nothing
-// here retries; any doubt ends the connection, and etcd-source.ts opens another.
+// here retries; any doubt ends the connection, and its owner opens another.
 
 import { isIP } from "node:net";
 import { checkServerIdentity, type PeerCertificate } from "node:tls";
 import { Channel, type ClientOptions, credentials, InterceptingCall, type Interceptor } from "@grpc/grpc-js";
-import { Etcd3, type IRangeResponse, type IWatchResponse } from "etcd3";
+import { Etcd3, type IPutRequest, type IRangeResponse, type IWatchResponse } from "etcd3";
 import type { Clock } from "../core/clock.ts";
 import { millis } from "../core/units.ts";
 import type { KeyEntry } from "./patroni-keys.ts";
@@ -178,6 +179,58 @@ export class EtcdConnection {
     });
   }
 
+  /** Grants a lease of so many seconds, or longer if etcd wants it. Its id. */
+  async grant(ttlSeconds: number): Promise<string> {
+    return (await this.#bounded(this.#client.leaseClient.leaseGrant({ TTL: ttlSeconds }), "lease")).ID;
+  }
+
+  /** Renews a lease. False when it has ended already. */
+  async renew(lease: string): Promise<boolean> {
+    const stream = await this.#client.leaseClient.leaseKeepAlive();
+    try {
+      const answer = new Promise<string>((resolve, reject) => {
+        stream.on("error", reject);
+        stream.on("end", () => reject(new Error("the renewal of a lease was not answered")));
+        stream.on("data", ({ TTL }) => resolve(TTL));
+      });
+      stream.write({ ID: lease });
+      return Number(await this.#bounded(answer, "renewal of a lease")) > 0;
+    } finally {
+      // A cancelled call still reports its cancellation as an error: the listeners stay.
+      stream.cancel();
+    }
+  }
+
+  /** Ends a lease, and with it its keys. */
+  async revoke(lease: string): Promise<void> {
+    await this.#bounded(this.#client.leaseClient.leaseRevoke({ ID: lease }), "revocation of a lease");
+  }
+
+  /** Writes a key of the prefix, by its relative name. A `lease` takes it along when it ends. */
+  async put(key: string, value: string, lease: string | null): Promise<void> {
+    await this.#bounded(this.#client.kv.put(this.#putRequest(key, value, lease)), "write");
+  }
+
+  /** Writes a key that must not be there yet. The revision; null when it is there. */
+  async create(key: string, value: string, lease: string | null): Promise<bigint | null> {
+    const answer = this.#client.kv.txn({
+      compare: [{ key: this.#absolute(key), result: "Equal", target: "Create", create_revision: "0" }],
+      success: [{ request_put: this.#putRequest(key, value, lease) }],
+    });
+    const { succeeded, header } = await this.#bounded(answer, "write");
+    return succeeded ? BigInt(header.revision) : null;
+  }
+
+  /** Deletes a key if it is still what was written at `modRevision`. False when it is not. */
+  async remove(key: string, modRevision: bigint): Promise<boolean> {
+    const name = this.#absolute(key);
+    const answer = this.#client.kv.txn({
+      compare: [{ key: name, result: "Equal", target: "Mod", mod_revision: String(modRevision) }],
+      success: [{ request_delete_range: { key: name } }],
+    });
+    return (await this.#bounded(answer, "write")).succeeded;
+  }
+
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
@@ -213,6 +266,14 @@ export class EtcdConnection {
       });
     }
     return { revision: BigInt(answer.header.revision), clusterId: answer.header.cluster_id, keys };
+  }
+
+  #putRequest(key: string, value: string, lease: string | null): IPutRequest {
+    return { key: this.#absolute(key), value: Buffer.from(value), ...(lease === null ? {} : { lease }) };
+  }
+
+  #absolute(key: string): Buffer {
+    return Buffer.concat([this.#prefix, Buffer.from(key)]);
   }
 
   #relative(key: Buffer): string {

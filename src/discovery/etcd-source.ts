@@ -29,7 +29,7 @@ export interface EtcdSourceOptions {
   readonly callTimeoutMs?: number;
   /** How often a linearizable read proves that etcd lives. Default 1000. */
   readonly proofOfLifeMs?: number;
-  /** HTTP/2 keepalive; default 3000 and 2000. */
+  /** HTTP/2 keepalive; default 6000 and 2000. */
   readonly keepaliveTimeMs?: number;
   readonly keepaliveTimeoutMs?: number;
 }
@@ -52,7 +52,8 @@ export type KeyStateSink = (state: KeyState) => void;
 
 const DEFAULT_CALL_TIMEOUT_MS = 1500;
 const DEFAULT_PROOF_OF_LIFE_MS = 1000;
-const DEFAULT_KEEPALIVE_TIME_MS = 3000;
+/** More often than every 5 s, etcd takes it for an attack (its --grpc-keepalive-min-time) and ends a watch that had nothing to say. */
+const DEFAULT_KEEPALIVE_TIME_MS = 6000;
 const DEFAULT_KEEPALIVE_TIMEOUT_MS = 2000;
 
 export class EtcdSource {

@@ -127,12 +127,17 @@ function doubted(before: MemberEvidence, at: Millis, reason: string, away: boole
   return { at: before.doubt?.at ?? at, reason, away };
 }
 
-/** Sources other than etcd do not tell the system identifier: it is the served leader's, or what all members agree on. */
+/**
+ * Sources other than etcd do not tell the system identifier: it is the served leader's, or what all members agree on. One that is silent
+ * does not agree: what answers at another's address may be a stranger.
+ */
 function adoptIdentifier(state: EvidenceState, at: Millis): EvidenceState {
   if (state.claim.systemIdentifier !== null || state.systemIdentifier === null) return state;
   const identifiers = new Set<string>();
-  for (const { probe } of state.members.values()) {
-    if (probe !== null && at - probe.at <= state.rules.freshMs) identifiers.add(probe.systemIdentifier);
+  for (const name of state.claim.members.keys()) {
+    const { probe, doubt } = state.members.get(name) ?? unseen;
+    if (probe === null || doubt !== null || at - probe.at > state.rules.freshMs) return state;
+    identifiers.add(probe.systemIdentifier);
   }
   const [only] = identifiers;
   if (identifiers.size !== 1 || only === undefined || only === state.systemIdentifier) return state;

@@ -12,6 +12,7 @@ import { type Evidence, type EvidenceState, gateTargets, initialState, step, top
 import type { ConnectionEvidence, SqlEvidence, SqlProber, TopologyFeed } from "./feed.ts";
 import { type DiscoveryOptions, openSource, sourceKind } from "./options.ts";
 import { PatroniRest } from "./patroni-rest.ts";
+import { Recorder } from "./recorder.ts";
 import type { ClaimSource } from "./source.ts";
 import type { MemberName, Topology } from "./topology.ts";
 
@@ -44,6 +45,7 @@ export class ClusterObserver implements TopologyFeed {
   readonly #options: DiscoveryOptions;
   readonly #rest: PatroniRest;
   readonly #source: ClaimSource;
+  readonly #recorder: Recorder | null;
   readonly #listeners = new Set<Listener>();
   readonly #probing = new Map<MemberName, Probing>();
   /** Members with a probe under way: outlives a member that vanishes and comes back meanwhile. */
@@ -75,6 +77,8 @@ export class ClusterObserver implements TopologyFeed {
     };
     this.#state = initialState(rules, clock.now());
     this.#topology = topologyOf(this.#state, clock.now());
+    this.#recorder = options.paper === undefined ? null : new Recorder(clock, options.paper);
+    this.#recorder?.begin(this.#state, clock.now(), this.#topology);
     this.#rest = new PatroniRest(clock, options.rest ?? { credentials: null, tls: null });
     this.#source = openSource(clock, this.#logger, this.#rest, options.source, (claim, source) =>
       this.#take({ kind: "claim", at: this.#clock.now(), claim, source }),
@@ -131,8 +135,9 @@ export class ClusterObserver implements TopologyFeed {
     this.#reducing = true;
     try {
       for (let next = this.#queue.shift(); next !== undefined; next = this.#queue.shift()) {
+        this.#recorder?.evidence(next, this.#state);
         this.#state = step(this.#state, next);
-        this.#refresh();
+        this.#refresh(next.at);
       }
     } finally {
       this.#reducing = false;
@@ -140,16 +145,17 @@ export class ClusterObserver implements TopologyFeed {
     this.#arrange();
   }
 
-  /** Takes the state's view of now, and tells of it if it differs. */
-  #refresh(): void {
+  /** Takes the state's view of the moment `at`, and tells of it if it differs. */
+  #refresh(at: Millis): void {
     const before = this.#topology;
-    const now = topologyOf(this.#state, this.#clock.now());
+    const now = topologyOf(this.#state, at);
     this.#topology = now;
     const problems = this.#state.claim.problems.join("; ");
     if (problems !== this.#problems && problems !== "")
       this.#logger.warn({ problems }, "the source says what cannot be understood");
     this.#problems = problems;
     if (sameTopology(now, before)) return;
+    this.#recorder?.believed(now, at);
     for (const listener of [...this.#listeners]) listener(now, before);
     for (const { level, fields, message } of describeChange(now, before)) this.#logger[level](fields, message);
   }
@@ -181,7 +187,7 @@ export class ClusterObserver implements TopologyFeed {
     if (window === null || now >= window.until) return;
     const wait = millis(Math.min((now < window.from ? window.from : window.until) - now, MAX_TIMER_MS));
     this.#drainTimer = this.#clock.after(wait, () => {
-      this.#refresh();
+      this.#refresh(this.#clock.now());
       this.#arrange();
     });
   }
@@ -191,7 +197,7 @@ export class ClusterObserver implements TopologyFeed {
     for (const name of this.#state.claim.members.keys()) this.#probe(name, this.#round);
     if (!this.#topology.source.connected) this.#askPatroni();
     // Answers may have become too old without anything else having happened.
-    this.#refresh();
+    this.#refresh(this.#clock.now());
     this.#arrange();
   }
 

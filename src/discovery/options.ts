@@ -7,6 +7,7 @@ import { EtcdSource, type EtcdSourceOptions } from "./etcd-source.ts";
 import { decodeKeys, type KeyEntry } from "./patroni-keys.ts";
 import type { PatroniRest, PatroniRestOptions } from "./patroni-rest.ts";
 import { PatroniSource, type PatroniSourceOptions } from "./patroni-source.ts";
+import type { Paper } from "./recorder.ts";
 import type { ClaimSink, ClaimSource } from "./source.ts";
 import { type StaticHost, staticSource } from "./static-source.ts";
 import type { SourceHealth } from "./topology.ts";
@@ -37,6 +38,8 @@ export interface DiscoveryOptions {
   readonly gateIntervalMs?: number;
   /** A switchover that has not happened after so long no longer holds writes back. Default 30000. */
   readonly drainMs?: number;
+  /** Where all evidence is written to, with what was believed of it; nowhere by default. */
+  readonly paper?: Paper;
 }
 
 /** The kind of source, as snapshots show it. */

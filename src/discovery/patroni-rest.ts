@@ -26,7 +26,20 @@ export interface PatroniRestOptions {
 /** An answer, or why there is none. */
 export type RestAnswer<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly reason: string };
 
+/** What Patroni said when it was asked to act. */
+export type RestVerdict =
+  | { readonly kind: "done"; readonly text: string }
+  /** `status` 5xx: it tried. */
+  | { readonly kind: "refused"; readonly status: number; readonly text: string }
+  /** It was not reached. */
+  | { readonly kind: "unasked"; readonly reason: string }
+  /** It was asked, and what came of it is not known. */
+  | { readonly kind: "unknown"; readonly reason: string };
+
 const DEFAULT_CALL_TIMEOUT_MS = 1500;
+/** Patroni answers when the switchover is over, or has failed. */
+const SWITCHOVER_TIMEOUT_MS = 60_000;
+const VERDICT_TEXT_MAX = 500;
 /** Bodies: a `/cluster` of a hundred members with tags is about 40 kB. */
 const REST_BODY_BYTES_MAX = 1_048_576;
 
@@ -105,6 +118,16 @@ function decodeScheduled(
   };
 }
 
+/** Errors that come before anything is sent. */
+const unreached: ReadonlySet<string> = new Set([
+  "ECONNREFUSED",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "UND_ERR_CONNECT_TIMEOUT",
+]);
+
 /** Asks members of one cluster. Connections are kept open between questions. */
 export class PatroniRest {
   readonly #clock: Clock;
@@ -153,6 +176,29 @@ export class PatroniRest {
     if (!parsed.success) return { ok: false, reason: "the answer to /patroni cannot be decoded" };
     const { role, state, timeline } = parsed.data;
     return { ok: true, role: canonicalRole(role), state: state ?? "", timeline: timeline ?? null };
+  }
+
+  /** Asks for a switchover, now; the answer comes when it is over. Never rejects. */
+  async switchover(base: string, leader: string, candidate: string | null): Promise<RestVerdict> {
+    const abort = new AbortController();
+    const timer = this.#clock.after(millis(SWITCHOVER_TIMEOUT_MS), () => abort.abort());
+    try {
+      const { statusCode, body } = await request(`${base}/switchover`, {
+        dispatcher: this.#agent,
+        method: "POST",
+        headers: { ...this.#headers, "content-type": "application/json" },
+        body: JSON.stringify({ leader, ...(candidate === null ? {} : { candidate }) }),
+        signal: abort.signal,
+      });
+      const text = (await body.text()).replace(/\s+/g, " ").trim().slice(0, VERDICT_TEXT_MAX);
+      return statusCode < 300 ? { kind: "done", text } : { kind: "refused", status: statusCode, text };
+    } catch (error) {
+      const reason = error instanceof Error ? error.message || error.name : String(error);
+      const code: unknown = error instanceof Error && "code" in error ? error.code : null;
+      return { kind: typeof code === "string" && unreached.has(code) ? "unasked" : "unknown", reason };
+    } finally {
+      timer.cancel();
+    }
   }
 
   async close(): Promise<void> {

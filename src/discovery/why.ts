@@ -42,7 +42,7 @@ function whyLeaderWrites({ state, claim, leader, now }: View): string {
   const { doubt, probe } = evidenceOf(state, claim.name);
   if (doubt !== null) return `${key}, but ${doubtText(doubt)}`;
   const obstacle = obstacleOf(state, leadership, now);
-  if (obstacle !== null) return `${key}, but ${obstacle}`;
+  if (obstacle !== null) return obstacle.includes(", but ") ? `${key}; it ${obstacle}` : `${key}, but ${obstacle}`;
   if (leader.kind === "none") return `${key}, but ${contradiction({ state, claim, leader, now })}`;
   const timeline = `on timeline ${probe?.timeline ?? leadership.timeline}`;
   if (leader.kind === "draining") return `${key} and takes writes ${timeline}, but ${leader.reason}: no new ones begin`;

@@ -1,9 +1,11 @@
 // The metrics in Prometheus' text format (https://prometheus.io/docs/instrumenting/exposition_formats/): the rows of the table, read
 // from one snapshot a scrape, and prom-client's own about the process (memory, processor time, event loop lag).
 
-import { Counter, collectDefaultMetrics, Gauge, Registry } from "prom-client";
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import type { Incident } from "./incident.ts";
+import type { HistogramRow, MetricRow } from "./metric-row.ts";
 import type { Snapshot } from "./snapshot.ts";
-import { type MetricRow, metricTable } from "./table.ts";
+import { metricTable } from "./table.ts";
 
 /** What a scrape is answered with. */
 export interface Exposition {
@@ -13,6 +15,7 @@ export interface Exposition {
 
 export class Metrics {
   readonly #registry = new Registry();
+  readonly #histograms: ((incident: Incident) => void)[] = [];
   readonly #take: () => Snapshot;
   #snapshot: Snapshot;
 
@@ -29,7 +32,27 @@ export class Metrics {
     return { contentType: this.#registry.contentType, text: await this.#registry.metrics() };
   }
 
-  #register({ name, kind, help, labels, read }: MetricRow): void {
+  /** Counts a change of leader that is over. */
+  observe(incident: Incident): void {
+    for (const observe of this.#histograms) observe(incident);
+  }
+
+  #registerHistogram({ name, help, labels, buckets, observe }: HistogramRow): void {
+    const histogram = new Histogram({
+      name,
+      help,
+      labelNames: [...labels],
+      buckets: [...buckets],
+      registers: [this.#registry],
+    });
+    this.#histograms.push((incident) => {
+      for (const [sample, value] of observe(incident)) histogram.observe({ ...sample }, value);
+    });
+  }
+
+  #register(row: MetricRow): void {
+    if (row.kind === "histogram") return this.#registerHistogram(row);
+    const { name, kind, help, labels, read } = row;
     const collect = (add: (labels: Record<string, string>, value: number) => void) => {
       for (const [sample, value] of read(this.#snapshot)) add({ ...sample }, value);
     };

@@ -6,9 +6,11 @@ import { type ErrorCode, errorTable } from "../core/errors.ts";
 import type { PoolMode } from "../core/pool-mode.ts";
 import { formatLsn, type Millis } from "../core/units.ts";
 import type { LeaderState, Member, SourceHealth, Topology } from "../discovery/topology.ts";
+import type { Standing } from "../proxy/coordinator.ts";
 import type { ActiveListener, DataPlane } from "../proxy/data-plane.ts";
 import type { Steering } from "../proxy/steering.ts";
 import type { Traffic } from "../proxy/traffic.ts";
+import type { Incidents, IncidentTotals } from "./incidents.ts";
 import { type Obstacles, obstaclesOf, type Service, servicesOf, whyServesNothing } from "./readiness.ts";
 
 /** What is running. */
@@ -87,9 +89,13 @@ export interface ClusterSnapshot {
   readonly writable: boolean;
   readonly paused: boolean;
   readonly source: SourceSnapshot;
+  /** What this router does at a command's request to all; null where routers do not know of each other. */
+  readonly coordination: Standing | null;
   readonly members: readonly MemberSnapshot[];
   /** Clients for whom no member can be named now. */
   readonly heldClients: number;
+  /** What changes of leader have cost. */
+  readonly incidents: IncidentTotals;
   readonly pools: readonly PoolSnapshot[];
   readonly serverTotals: readonly ServerTotals[];
 }
@@ -154,21 +160,39 @@ export interface Snapshot {
   readonly listeners: readonly ListenerSnapshot[];
 }
 
+/** What a snapshot is taken of. */
+interface Observed {
+  readonly dataPlane: DataPlane;
+  readonly incidents: Incidents;
+  readonly coordinators: ReadonlyMap<string, { readonly standing: Standing }>;
+}
+
 /** Looks at everything once. `startedAt` is on the monotonic clock. */
-export function takeSnapshot(clock: Clock, dataPlane: DataPlane, build: Build, startedAt: Millis): Snapshot {
+export function takeSnapshot(clock: Clock, observed: Observed, build: Build, startedAt: Millis): Snapshot {
+  const { dataPlane, incidents, coordinators } = observed;
   const now = clock.now();
+  const clusterOf = (steering: Steering): ClusterSnapshot => {
+    const { cluster } = steering;
+    const coordination = coordinators.get(cluster)?.standing ?? null;
+    return clusterSnapshot(steering, { incidents: incidents.totals(cluster), coordination }, listeners, now);
+  };
   const listeners = [...dataPlane.listeners];
   return {
     build,
     uptimeSeconds: (now - startedAt) / 1000,
     draining: dataPlane.draining,
     maxClientConn: dataPlane.maxClientConn,
-    clusters: [...dataPlane.steerings.values()].map((steering) => clusterSnapshot(steering, listeners, now)),
+    clusters: [...dataPlane.steerings.values()].map(clusterOf),
     listeners: listenerSnapshots(dataPlane, listeners),
   };
 }
 
-function clusterSnapshot(steering: Steering, listeners: readonly ActiveListener[], now: Millis): ClusterSnapshot {
+function clusterSnapshot(
+  steering: Steering,
+  seen: Pick<ClusterSnapshot, "incidents" | "coordination">,
+  listeners: readonly ActiveListener[],
+  now: Millis,
+): ClusterSnapshot {
   const { topology } = steering;
   const own = listeners.filter(({ options }) => options.cluster === steering.cluster);
   const pools = [...steering.pools()].map(({ identity, options, counts: { waiting, ...servers } }) => ({
@@ -186,6 +210,7 @@ function clusterSnapshot(steering: Steering, listeners: readonly ActiveListener[
     leader: leaderSnapshot(topology.leader),
     writable: topology.leader.kind === "writable",
     paused: topology.paused,
+    ...seen,
     source: { kind, connected, ageSeconds: Math.max(0, now - confirmedAt) / 1000, reason },
     members: memberSnapshots(topology, pools, own),
     heldClients: steering.heldCount,

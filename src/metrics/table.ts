@@ -1,29 +1,11 @@
 // Every metric of our own: one row each, with its name, its help for the person who reads a dashboard, its labels and how it is read
 // from a snapshot. Labels hold only what is bounded: names from the configuration and from Patroni, and words from our own lists.
 
-import type {
-  CauseCount,
-  ClusterSnapshot,
-  ListenerSnapshot,
-  MemberSnapshot,
-  ServerTotals,
-  Snapshot,
-} from "./snapshot.ts";
+import { incidentRows } from "./incident-rows.ts";
+import { known, type MetricRow, ofClusters, type Reader, type Sample, type SampledRow, truth } from "./metric-row.ts";
+import type { CauseCount, ListenerSnapshot, MemberSnapshot, ServerTotals, Snapshot } from "./snapshot.ts";
 
-type Sample = readonly [labels: Readonly<Record<string, string>>, value: number];
-
-/** A metric; base units (seconds, bytes), counters end in `_total`. */
-export interface MetricRow {
-  readonly name: string;
-  readonly kind: "gauge" | "counter";
-  readonly help: string;
-  readonly labels: readonly string[];
-  readonly read: (snapshot: Snapshot) => readonly Sample[];
-}
-
-type Reader<Of> = (of: Of) => readonly Sample[];
-
-const ofProcess = (name: string, help: string, read: (snapshot: Snapshot) => number): MetricRow => ({
+const ofProcess = (name: string, help: string, read: (snapshot: Snapshot) => number): SampledRow => ({
   name,
   kind: "gauge",
   help,
@@ -31,31 +13,14 @@ const ofProcess = (name: string, help: string, read: (snapshot: Snapshot) => num
   read: (snapshot) => [[{}, read(snapshot)]],
 });
 
-/** A gauge per cluster; `labels` beyond `cluster`. */
-const ofClusters = (
-  name: string,
-  help: string,
-  labels: readonly string[],
-  read: Reader<ClusterSnapshot>,
-): MetricRow => ({
-  name,
-  kind: "gauge",
-  help,
-  labels: ["cluster", ...labels],
-  read: ({ clusters }) =>
-    clusters.flatMap((cluster) =>
-      read(cluster).map(([more, value]): Sample => [{ cluster: cluster.name, ...more }, value]),
-    ),
-});
-
 /** A gauge per member; `labels` beyond `cluster` and `member`. */
-const ofMembers = (name: string, help: string, labels: readonly string[], read: Reader<MemberSnapshot>): MetricRow =>
+const ofMembers = (name: string, help: string, labels: readonly string[], read: Reader<MemberSnapshot>): SampledRow =>
   ofClusters(name, help, ["member", ...labels], ({ members }) =>
     members.flatMap((member) => read(member).map(([more, value]): Sample => [{ member: member.name, ...more }, value])),
   );
 
 /** A counter per member and purpose. */
-const ofServers = (name: string, help: string, read: (totals: ServerTotals) => number): MetricRow => ({
+const ofServers = (name: string, help: string, read: (totals: ServerTotals) => number): SampledRow => ({
   ...ofClusters(name, help, ["member", "purpose"], ({ serverTotals }) =>
     serverTotals.map((totals): Sample => [{ member: totals.member, purpose: totals.purpose }, read(totals)]),
   ),
@@ -78,9 +43,6 @@ const ofTraffic = (
       read(traffic).map(([more, value]): Sample => [{ cluster, listener, ...more }, value]),
     ),
 });
-
-const known = (value: number | null): readonly Sample[] => (value === null ? [] : [[{}, value]]);
-const truth = (value: boolean): readonly Sample[] => [[{}, value ? 1 : 0]];
 
 const processRows: readonly MetricRow[] = [
   {
@@ -117,6 +79,18 @@ const clusterRows: readonly MetricRow[] = [
     ({ leader }) => known(leader.epoch),
   ),
   ofClusters("pgsteer_paused", "1 while Patroni's automatic failover is paused.", [], ({ paused }) => truth(paused)),
+  ofClusters(
+    "pgsteer_coordination",
+    "1 for what this router does at the request of pgsteer switchover or pgsteer pause; state is serving, draining, drained, holding, paused or cannot (drain in time). Absent without etcd as source.",
+    ["state"],
+    ({ coordination }) => (coordination === null ? [] : [[{ state: coordination.state }, 1]]),
+  ),
+  ofClusters(
+    "pgsteer_routers",
+    "Routers of the cluster that have announced themselves in etcd, this one included. Absent without etcd as source.",
+    [],
+    ({ coordination }) => known(coordination?.routers ?? null),
+  ),
   ofClusters(
     "pgsteer_source_connected",
     "1 while the source of the topology (etcd, patroni, static) answers. Losing it does not stop the service while the leader is confirmed otherwise.",
@@ -292,4 +266,5 @@ export const metricTable: readonly MetricRow[] = [
   ...memberRows,
   ...serverRows,
   ...clientRows,
+  ...incidentRows,
 ];

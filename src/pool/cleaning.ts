@@ -30,7 +30,7 @@ function forget(server: Server, resetQuery: string): void {
   if (/\bdiscard\s+all\b/i.test(resetQuery)) server.settings = SettingsSet.empty;
   else if (/\breset\s+all\b/i.test(resetQuery)) {
     // RESET ALL spares the role: a value that nobody asks for lets the next client's be brought about.
-    server.settings = server.settings.has("role") ? SettingsSet.of([["role", ""]]) : SettingsSet.empty;
+    server.settings = server.settings.hasRole ? SettingsSet.of([["role", ""]]) : SettingsSet.empty;
   }
   if (/\b(?:discard|deallocate)\s+all\b/i.test(resetQuery)) server.statements.clear();
 }

@@ -79,6 +79,11 @@ export class Pool implements OpeningsSink, QuotaMember {
     return this.#idle.length + this.#active.size + this.#tested.size + this.#openings.logins;
   }
 
+  /** Servers that are lent now. */
+  get lent(): Iterable<Server> {
+    return this.#active;
+  }
+
   /** Settings in force. */
   get options(): PoolOptions {
     return this.#options;
@@ -208,7 +213,7 @@ export class Pool implements OpeningsSink, QuotaMember {
   #superfluous(server: Server, waitingSince: Millis | null): string | null {
     // It would be taken for an answer to whoever comes next.
     if (server.midMessage) return "it said more than it was asked";
-    if (isExpired(server, this.#options, this.#clock.now())) return "server_lifetime";
+    if (isExpired(server, this.#options, server.idleSince)) return "server_lifetime";
     const { poolSize, reservePoolSize } = this.#options;
     if (this.size >= poolSize + (waitingSince === null ? 0 : reservePoolSize)) return "pool_size";
     if (this.#share.exceeded) return "max_db_connections or max_user_connections";

@@ -94,11 +94,15 @@ export class Pools {
     }
   }
 
-  /** Fences, for good, each pool that `condemned` names. */
-  fence(condemned: (identity: PoolIdentity) => boolean, reason: string): void {
+  /** Fences, for good, each pool that `condemned` names. Returns how many connections that cut. */
+  fence(condemned: (identity: PoolIdentity) => boolean, reason: string): number {
+    let cut = 0;
     for (const [key, pool] of [...this.#pools]) {
-      if (condemned(pool.identity)) this.#retire(key, pool, reason);
+      if (!condemned(pool.identity)) continue;
+      cut += pool.size;
+      this.#retire(key, pool, reason);
     }
+    return cut;
   }
 
   /** Waiters of these pools are sent elsewhere; the connections stay. */

@@ -241,7 +241,7 @@ export class Server implements FrameSink, TransportSink {
 
   bytes(buffer: Buffer, start: number, end: number): void {
     if (this.#state.kind === "closed") return;
-    if (!this.#unsent()) this.#transport.reuseEarlier();
+    if (this.#transport.holdsEarlier && !this.#unsent()) this.#transport.reuseEarlier();
     this.#framer.push(buffer, start, end);
     const state = this.#state;
     if (state.kind === "active" && !this.midMessage) this.#giveFakes(state.holder);

@@ -26,9 +26,12 @@ export class SettingsSet {
   readonly #entries: ReadonlyMap<string, Setting>;
   /** Identifies the content. */
   readonly key: string;
+  /** Whether the role is in it. */
+  readonly hasRole: boolean;
 
   private constructor(entries: ReadonlyMap<string, Setting>) {
     this.#entries = entries;
+    this.hasRole = entries.has("role");
     this.key = JSON.stringify([...entries].map(([name, setting]) => [name, setting.value]).sort());
   }
 

@@ -3,6 +3,7 @@
 // (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY).
 
 import { Frontend } from "../protocol/constants.ts";
+import { NameTable } from "../protocol/name-table.ts";
 import { MessageWriter } from "../protocol/writer.ts";
 import type { Describable, Shape } from "./shape.ts";
 
@@ -65,6 +66,8 @@ export class Preparation implements Describable {
 
 /** One object for each named statement in use, shared by all clients of a process. */
 export class StatementRegistry {
+  /** The names that clients give. */
+  readonly names = new NameTable();
   readonly #held = new Map<string, { readonly statement: Statement; holders: number }>();
   #next = 1;
 

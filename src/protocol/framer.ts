@@ -2,6 +2,7 @@
 // what should become of it; forwarded bodies pass in whatever pieces they arrive in. Nothing is allocated per message, except
 // where a message that is wanted whole arrives in pieces; the owner has then already checked its length.
 
+import { Buffer } from "node:buffer";
 import { HEAD_BYTES, MESSAGE_BYTES_MAX } from "../core/limits.ts";
 import { HEADER_BYTES } from "./constants.ts";
 

@@ -1,5 +1,7 @@
 // Gathers ranges of buffers without copying them; neighbouring ranges of one buffer become one range.
 
+import { Buffer } from "node:buffer";
+
 export class Gather {
   #buffer: Buffer | null = null;
   #start = 0;

@@ -2,6 +2,7 @@
 // By default what was received is left to whoever got it; only when the owner says that all of it has been used is its memory read
 // into again. What is encrypted does not come this way: TLS reads for itself.
 
+import { Buffer } from "node:buffer";
 import { RECEIVE_BYTES_MAX, RECEIVE_BYTES_MIN } from "../core/limits.ts";
 
 /** What a client may have on its way: as much as makes its socket congested. */
@@ -15,7 +16,7 @@ interface OnRead {
 
 export class ReceiveBuffer {
   /** Who gets the bytes; a socket has one before it reads anything. */
-  #deliver: (buffer: Buffer, start: number, end: number) => void = () => {};
+  deliver: (buffer: Buffer, start: number, end: number) => void = () => {};
   /** What is read into, as a whole; from `#from` on nobody needs it. */
   #block: Buffer = Buffer.allocUnsafeSlow(RECEIVE_BYTES_MIN);
   #from = 0;
@@ -34,21 +35,22 @@ export class ReceiveBuffer {
     const start = view.byteOffset;
     this.#end = start + bytes;
     this.#needed = true;
-    this.#deliver(this.#block, start, this.#end);
+    this.deliver(this.#block, start, this.#end);
     this.#prepare(bytes === view.length);
     return true;
   };
   /** For the options of the socket. */
   readonly option: OnRead = { buffer: () => this.#view, callback: this.#read };
 
-  deliverTo(deliver: (buffer: Buffer, start: number, end: number) => void): void {
-    this.#deliver = deliver;
-  }
-
   /** All bytes received so far have been used, those of the present call included. */
   reuse(): void {
     this.#needed = false;
     this.reuseEarlier();
+  }
+
+  /** Whether there is memory that `reuseEarlier` would free. */
+  get holdsEarlier(): boolean {
+    return this.#from > 0 || this.#lent.length > 0;
   }
 
   /** The same of everything before the present call. */

@@ -1,13 +1,16 @@
 // A socket as the data plane wants it: bytes in to one typed sink, bytes out gathered into as few writes as possible, a word when
 // the peer is slow, and exactly one word when it is gone.
 
+import { Buffer } from "node:buffer";
 import type { Socket } from "node:net";
+import { Readable } from "node:stream";
 import { assert } from "../core/assert.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import { LINGER_MS } from "../core/limits.ts";
 import { millis } from "../core/units.ts";
 import { Gather } from "./gather.ts";
-import type { ReceiveBuffer } from "./receive-buffer.ts";
+import { ReceiveBuffer } from "./receive-buffer.ts";
+import type { Receiver } from "./shared-reading.ts";
 
 export interface TransportSink {
   /** Bytes arrived. `buffer` is the receiver's to keep, unless it says `reuse`. */
@@ -30,11 +33,11 @@ export class Transport {
   #received: ReceiveBuffer | null;
 
   /** `received`: what `socket` was told to read into, if anything. */
-  constructor(socket: Socket, sink: TransportSink, received: ReceiveBuffer | null = null) {
+  constructor(socket: Socket, sink: TransportSink, received: ReceiveBuffer | Receiver | null = null) {
     this.#socket = socket;
     this.#sink = sink;
-    this.#received = received;
-    received?.deliverTo((buffer, start, end) => this.#sink.bytes(buffer, start, end));
+    this.#received = received instanceof ReceiveBuffer ? received : null;
+    if (received !== null) received.deliver = (buffer, start, end) => this.#sink.bytes(buffer, start, end);
     this.#listen();
   }
 
@@ -59,6 +62,11 @@ export class Transport {
   /** All bytes received so far have been used, those of the present call included: their memory is free. */
   reuse(): void {
     this.#received?.reuse();
+  }
+
+  /** Whether bytes received before the present call keep memory that could be read into again. */
+  get holdsEarlier(): boolean {
+    return this.#received?.holdsEarlier === true;
   }
 
   /** All bytes received before the present call have been used. */
@@ -97,6 +105,7 @@ export class Transport {
 
   #listen(): void {
     const socket = this.#socket;
+    this.#shorten(socket);
     socket.on("data", (chunk: Buffer) => this.#sink.bytes(chunk, 0, chunk.length));
     socket.on("drain", () => this.#sink.drained());
     socket.on("end", () => this.#sink.ended());
@@ -108,6 +117,19 @@ export class Transport {
       this.#sink.closed(this.#error);
     });
     if (this.#paused) socket.pause();
+  }
+
+  /**
+   * Net hands each read to `push`, which would carry it through the stream's buffer and look for more in the next tick, to emit it as
+   * "data" after all. While the stream flows and its buffer is empty it can come to us at once.
+   */
+  #shorten(socket: Socket): void {
+    socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
+      const direct = chunk instanceof Buffer && socket.readableFlowing === true && socket.readableLength === 0;
+      if (!direct || socket !== this.#socket) return Readable.prototype.push.call(socket, chunk, encoding);
+      this.#sink.bytes(chunk, 0, chunk.length);
+      return true;
+    };
   }
 
   /** Gathers `buffer[start, end)` for the next flush; neighbouring ranges of one buffer are joined. No copy is made. */

@@ -1,5 +1,6 @@
 // Builds messages. Several messages go into one buffer, so that what belongs together leaves in one write.
 
+import { Buffer } from "node:buffer";
 import { HEADER_BYTES } from "./constants.ts";
 
 const INITIAL_BYTES = 256;

@@ -35,7 +35,7 @@ export function carryOut(answer: Aftermath, server: Server, host: LossHost, part
   if (answer.kind !== "fail_statement" && answer.kind !== "fail_transaction") server.exchange.abandon(() => {});
   switch (answer.kind) {
     case "rerun":
-      traffic.reruns += 1;
+      traffic.reran();
       reader.intake.putBack(answer.flight);
       return host.goOn(true);
     case "stand_in":
@@ -50,6 +50,7 @@ export function carryOut(answer: Aftermath, server: Server, host: LossHost, part
       transport.say(answer.message);
       return host.leave("the server ended the session");
     case "break":
+      traffic.brokeOff();
       transport.destroy();
       return host.leave("the server was lost in the middle of a reply");
   }

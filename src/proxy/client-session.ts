@@ -1,6 +1,6 @@
 // What a client is from its login on: who, under which rules, sharing what with whom.
 
-import type { Clock, Timer } from "../core/clock.ts";
+import type { Clock } from "../core/clock.ts";
 import type { Pool } from "../pool/pool.ts";
 import type { Server } from "../pool/server.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
@@ -11,6 +11,7 @@ import type { FailedTransaction } from "./failed-transaction.ts";
 import type { Session } from "./session.ts";
 import type { Group, Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
+import type { WaitDeadlines } from "./wait-deadlines.ts";
 
 export interface ClientIdentity {
   readonly id: number;
@@ -31,7 +32,7 @@ export interface ClientContext {
   readonly steering: Steering;
   readonly traffic: Traffic;
   readonly owner: ClientOwner;
-  readonly queryWaitTimeoutMs: number;
+  readonly deadlines: WaitDeadlines;
   readonly timeouts: ClientTimeouts;
   /** Whether a statement's first words may choose the target. */
   readonly readsIntent: boolean;
@@ -41,7 +42,7 @@ export interface ClientContext {
 export type ClientState =
   | { readonly kind: "idle" }
   /** For a server. */
-  | { readonly kind: "waiting"; readonly deadline: Timer }
+  | { readonly kind: "waiting" }
   /** For the settings that its next transaction needs, or its last one left, or for the verdict on a server that was lost. */
   | { readonly kind: "settling" }
   | { readonly kind: "active"; readonly server: Server }

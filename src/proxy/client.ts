@@ -4,7 +4,7 @@
 import { assert } from "../core/assert.ts";
 import type { ProxyError } from "../core/errors.ts";
 import { RESET_TIMEOUT_MS } from "../core/limits.ts";
-import { type Millis, millis } from "../core/units.ts";
+import type { Millis } from "../core/units.ts";
 import type { ServerHolder } from "../pool/holder.ts";
 import type { LossCause } from "../pool/loss.ts";
 import type { Pool } from "../pool/pool.ts";
@@ -24,7 +24,6 @@ import {
   type ClientIdentity,
   type ClientSession,
   type ClientState,
-  type Lease,
   phaseOf,
 } from "./client-session.ts";
 import { ClientTimes } from "./client-times.ts";
@@ -33,10 +32,12 @@ import { aftermath } from "./failover.ts";
 import type { Session } from "./session.ts";
 import { prepare, settle, tellUntold } from "./settling.ts";
 import type { Group, Seeker } from "./steering.ts";
+import type { Waiting } from "./wait-deadlines.ts";
 
 const idle: ClientState = { kind: "idle" };
+const waiting: ClientState = { kind: "waiting" };
 
-export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, LossHost {
+export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, LossHost, Waiting {
   readonly identity: ClientIdentity;
   readonly group: Group;
   readonly balance: Balance;
@@ -69,13 +70,9 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     this.waitingSince = context.clock.now();
     this.#times = ClientTimes.of(context.clock, context.timeouts);
     transport.attach(this);
-    if (session.lease !== null) this.#begin(session.lease);
-  }
-
-  /** With a server for the whole session. */
-  #begin({ pool, server }: Lease): void {
-    this.pool = pool;
-    this.#attach(server);
+    if (session.lease === null) return;
+    this.pool = session.lease.pool;
+    this.#attach(session.lease.server);
     this.#times?.rested();
   }
 
@@ -149,7 +146,6 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
 
   seek(target: Target): Server | null {
     this.target = target;
-    this.waitingSince = this.#context.clock.now();
     const server = this.#context.steering.seek(this);
     if (server !== null) this.#take(server);
     else if (this.#state.kind === "idle") this.#wait();
@@ -176,9 +172,12 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
 
   /** idle → waiting. */
   #wait(): void {
-    const { clock, steering, queryWaitTimeoutMs } = this.#context;
-    const deadline = clock.after(millis(queryWaitTimeoutMs), () => this.end(waitedTooLong(steering.whyWaiting(this))));
-    this.#state = { kind: "waiting", deadline };
+    this.waitingSince = this.#context.deadlines.add(this);
+    this.#state = waiting;
+  }
+
+  waitExpired(): void {
+    this.end(waitedTooLong(this.#context.steering.whyWaiting(this)));
   }
 
   /** idle or waiting → active. */
@@ -193,9 +192,9 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
   granted(server: Server): void {
     const state = this.#state;
     assert(state.kind === "waiting", `granted while ${state.kind}`);
-    state.deadline.cancel();
-    this.#context.traffic.waits += 1;
-    this.#context.traffic.waitedMs += this.#context.clock.now() - this.waitingSince;
+    this.#context.deadlines.remove(this);
+    this.#context.traffic.waited(this.#context.clock.now() - this.waitingSince);
+    this.#context.steering.witness.granted(this);
     this.#take(server);
     if (this.server !== null) this.#advance();
   }
@@ -255,7 +254,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     this.#replied = false;
     this.#resends = 0;
     if (status === TransactionStatus.Idle) {
-      this.#context.traffic.transactions += 1;
+      this.#context.traffic.transacted(this.target);
       const { atBoundary } = this.#reader.intake;
       if (atBoundary && this.session.unsettled) return this.#settle(state.server);
       if (atBoundary && !this.session.keepsServer) {
@@ -310,7 +309,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
   /** A cancel request for a statement that still waits, or for which settings are brought about: it fails, unexecuted. */
   cancelWait(): void {
     if (this.#state.kind === "waiting") {
-      this.#state.deadline.cancel();
+      this.#context.deadlines.remove(this);
       this.#context.steering.leave(this);
     } else if (this.#state.kind !== "settling" || this.#state !== this.#preparing) return;
     const error = waitCanceled();
@@ -387,7 +386,7 @@ export class Client implements TransportSink, ReaderHost, ServerHolder, Seeker, 
     if (state.kind === "closed") return;
     this.#state = { kind: "closed" };
     if (state.kind === "waiting") {
-      state.deadline.cancel();
+      this.#context.deadlines.remove(this);
       this.#context.steering.leave(this);
     }
     if (state.kind === "active") {

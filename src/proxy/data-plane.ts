@@ -19,6 +19,7 @@ import { millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import { Quotas } from "../pool/quotas.ts";
 import { StatementRegistry } from "../pool/statements.ts";
+import { SharedReading } from "../protocol/shared-reading.ts";
 import { Balance } from "../routing/balance.ts";
 import { SessionEffects } from "../routing/session-state.ts";
 import type { ReadOptions, Route } from "../routing/target.ts";
@@ -36,6 +37,8 @@ import { Reception, type ReceptionContext, type ReceptionOwner } from "./recepti
 import { Seats } from "./seats.ts";
 import { Steering, type SteeringOptions } from "./steering.ts";
 import { Traffic } from "./traffic.ts";
+import { WaitDeadlines } from "./wait-deadlines.ts";
+import { noWitness, type Witness } from "./witness.ts";
 
 export interface ListenerOptions {
   readonly name: string;
@@ -103,17 +106,27 @@ export class DataPlane implements ReceptionOwner {
   readonly #mockKey = randomBytes(32);
   readonly #sweeper: Timer;
   readonly #strangers: Seldom;
+  readonly #reading = new SharedReading();
   readonly #unaccepted: Seldom;
   readonly #quotas: Quotas;
   readonly #seats: Seats;
+  readonly #witnesses: (cluster: string) => Witness;
   #directory: Directory;
   #options: DataPlaneOptions;
   #nextId = 1;
   #draining: ProxyError | null = null;
   #whenEmpty: (() => void) | null = null;
 
-  constructor(clock: Clock, logger: Logger, feeds: ReadonlyMap<string, TopologyFeed>, options: DataPlaneOptions) {
+  /** `witnesses`: who hears what a change of leader does to the clients of a cluster. */
+  constructor(
+    clock: Clock,
+    logger: Logger,
+    feeds: ReadonlyMap<string, TopologyFeed>,
+    options: DataPlaneOptions,
+    witnesses: (cluster: string) => Witness = () => noWitness,
+  ) {
     this.#clock = clock;
+    this.#witnesses = witnesses;
     this.#logger = logger;
     this.#options = options;
     this.#directory = new Directory(options.directory);
@@ -125,7 +138,9 @@ export class DataPlane implements ReceptionOwner {
     this.#unaccepted = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
     for (const [cluster, feed] of feeds) {
       const own = this.#steeringOptions(cluster);
-      this.#steerings.set(cluster, new Steering(clock, logger.child({ cluster }), this.#quotas, cluster, feed, own));
+      const lines = logger.child({ cluster });
+      const witness = witnesses(cluster);
+      this.#steerings.set(cluster, new Steering(clock, lines, this.#quotas, cluster, feed, own, witness));
     }
     this.#sweeper = clock.every(millis(SWEEP_EVERY_MS), () => this.#sweep());
   }
@@ -214,7 +229,7 @@ export class DataPlane implements ReceptionOwner {
 
   async #listen(options: ListenerOptions): Promise<void> {
     const balance = new Balance(options.reads);
-    const traffic = new Traffic();
+    const traffic = new Traffic(this.#witnesses(options.cluster));
     const { proxyProtocol } = options;
     const believesProxy = proxyProtocol === null ? null : networkTest(proxyProtocol.from ?? EVERYWHERE);
     const accept = (socket: Socket): void => this.#accept(active, socket);
@@ -277,9 +292,10 @@ export class DataPlane implements ReceptionOwner {
         startup: startupRules(options, settings),
         admit: () => this.#admit(0),
       },
+      reading: this.#reading,
       loginTimeoutMs: settings.clientLoginTimeoutMs,
       client: {
-        queryWaitTimeoutMs: settings.queryWaitTimeoutMs,
+        deadlines: new WaitDeadlines(this.#clock, settings.queryWaitTimeoutMs),
         timeouts: settings.clientTimeouts,
       },
       poolMode: options.poolMode,

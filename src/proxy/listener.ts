@@ -20,11 +20,11 @@ export class Listener {
   readonly #server: NetServer;
   readonly #where: ListenerAddress;
 
-  /** `failed` hears of connections that could not be accepted: too many open files, say. */
+  /** `accept` gets sockets that are paused. `failed` hears of connections that could not be accepted: too many open files, say. */
   constructor(where: ListenerAddress, accept: (socket: Socket) => void, failed: (error: Error) => void) {
     this.#where = where;
     // A client may close its sending side and still wait for answers.
-    this.#server = createServer({ allowHalfOpen: true, noDelay: true }, accept);
+    this.#server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, accept);
     this.#server.on("error", (error) => {
       if (this.#server.listening) failed(error);
     });

@@ -10,6 +10,7 @@ import { SettingsSet } from "../pool/settings.ts";
 import type { StatementRegistry } from "../pool/statements.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import { backendKeyData, errorResponse, parameterStatus, readyForQuery } from "../protocol/messages.ts";
+import { Receiver, type SharedReading } from "../protocol/shared-reading.ts";
 import { Transport, type TransportSink } from "../protocol/transport.ts";
 import { MessageWriter } from "../protocol/writer.ts";
 import type { Balance } from "../routing/balance.ts";
@@ -46,6 +47,7 @@ export interface ReceptionContext {
   /** Where each connection has to begin with a PROXY protocol header: whether one from this address is believed. */
   readonly believesProxy: ((address: string) => boolean) | null;
   readonly login: ClientLoginOptions;
+  readonly reading: SharedReading;
   readonly loginTimeoutMs: number;
   /** All clients' prepared statements, and how many of them a server keeps; 0: they do not follow clients. */
   readonly statements: StatementRegistry;
@@ -55,7 +57,7 @@ export interface ReceptionContext {
   readonly onSessionState: OnSessionState;
   readonly directory: Directory;
   readonly seats: Seats;
-  readonly client: Pick<ClientContext, "queryWaitTimeoutMs" | "timeouts">;
+  readonly client: Pick<ClientContext, "deadlines" | "timeouts">;
 }
 
 export interface ReceptionOwner extends ClientOwner {
@@ -88,7 +90,8 @@ export class Reception implements ClientLoginSink, PreambleSink {
     const remote = peer === "" ? "" : formatAddress(peer, socket.remotePort ?? 0);
     this.#address = context.local ? "unix" : remote;
     // The login needs the transport, and the transport somebody to talk to: nobody, for this one line.
-    this.#transport = new Transport(socket, nobody);
+    const receiver = new Receiver();
+    this.#transport = new Transport(context.reading.take(socket, receiver), nobody, receiver);
     const { believesProxy } = context;
     if (believesProxy === null) this.#greet();
     else this.#transport.attach(new ProxyPreamble(believesProxy(peer), this));
@@ -156,7 +159,7 @@ export class Reception implements ClientLoginSink, PreambleSink {
             target: sessionTarget(route, facts.settings),
           }
         : { group, balance, session: replicationSession(options), target: "primary" as const };
-    this.#welcome = new Welcome(clock, steering, session, client.queryWaitTimeoutMs, {
+    this.#welcome = new Welcome(clock, steering, session, client.deadlines.waitMs, {
       welcome: (greeting, lease) => this.#become(facts, session, greeting, lease),
       refused: (error) => this.refused(error),
     });

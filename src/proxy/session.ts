@@ -12,6 +12,7 @@ import type { StatementRegistry } from "../pool/statements.ts";
 import { Frontend, TransactionStatus } from "../protocol/constants.ts";
 import { PASS, type Verdict } from "../protocol/framer.ts";
 import type { ErrorFields } from "../protocol/messages.ts";
+import { mayMatter } from "../routing/glance.ts";
 import { createsTemporary, creation, type Effects, type PinCause, unknownEffects } from "../routing/session-effects.ts";
 import type { SessionEffects } from "../routing/session-state.ts";
 import { Binding, type OnSessionState } from "./binding.ts";
@@ -19,7 +20,7 @@ import { Flight } from "./flight.ts";
 import { Refusals } from "./refusals.ts";
 import { decodeSessionAnswer, sessionQuestion } from "./session-question.ts";
 import { StatementMapper } from "./statement-mapper.ts";
-import { isComplete, parsedName, statementText, textVerdict } from "./statement-text.ts";
+import { isComplete, parsedName, statementText, textStart, textVerdict } from "./statement-text.ts";
 
 export interface SessionOptions {
   readonly poolMode: PoolMode;
@@ -114,7 +115,7 @@ export class Session implements SessionListener {
    * would do what it may not.
    */
   mustPrepare(server: Server): boolean {
-    return (this.#settings.has("role") || server.settings.has("role")) && !this.#settings.equals(server.settings);
+    return (this.#settings.hasRole || server.settings.hasRole) && !this.#settings.equals(server.settings);
   }
 
   /** A lease is as long as the session. */
@@ -172,12 +173,19 @@ export class Session implements SessionListener {
    */
   observe(server: Server, type: number, length: number, buffer: Buffer, start: number, end: number): Buffer | null {
     if (!this.#moves) return null;
+    const { mapper } = this;
+    const quiet = isComplete(length, start, end) && !mayMatter(buffer, textStart(type, buffer, start, end), end);
+    mapper?.reading(quiet);
+    if (quiet) {
+      if (type === Frontend.Query || mapper === null) this.#run(server, null);
+      return null;
+    }
     const text = statementText(type, buffer, start, end);
     const effects = isComplete(length, start, end) ? this.#effects.of(text) : unknownEffects(text);
     const refused = effects === null ? null : this.#binding.refusable(effects);
     if (refused !== null) return this.#refusals.inPlaceOf(refused, parsedName(type, buffer, start, end));
     if (type === Frontend.Query) this.#run(server, effects);
-    else if (this.mapper !== null) this.mapper.parsing = effects;
+    else if (mapper !== null) mapper.parsing = effects;
     else {
       this.#run(server, effects);
       if (effects !== null && parsedName(type, buffer, start, end) !== "") this.#lasting = unknownEffects(text);
@@ -332,7 +340,7 @@ export class Session implements SessionListener {
 
   /** Parameters that this server has in force already, so that it will not report them, and that the client takes to be others. */
   untoldBy(server: Server): readonly (readonly [string, string])[] {
-    if (!this.#untold) return [];
+    if (!this.#untold) return nothing;
     this.#untold = false;
     const untold = [...server.parameters].filter(
       ([name, value]) =>
@@ -347,6 +355,8 @@ export class Session implements SessionListener {
     this.mapper?.close();
   }
 }
+
+const nothing: readonly (readonly [string, string])[] = [];
 
 /** Whether the server tells of each change to this setting by itself. */
 function isReported(server: Server, name: string): boolean {

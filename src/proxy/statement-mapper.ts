@@ -2,6 +2,7 @@
 // a Parse is put in front where the lent server lacks one, and answered by us where it has it already. The unnamed statement
 // follows too, because drivers parse it in one transaction and bind it in the next.
 
+import { Buffer } from "node:buffer";
 import type { Server } from "../pool/server.ts";
 import { SERVER_NAME_PREFIX, Statement, type StatementRegistry } from "../pool/statements.ts";
 import { Frontend, HEADER_BYTES, TransactionStatus } from "../protocol/constants.ts";
@@ -28,6 +29,7 @@ export class StatementMapper {
   readonly #preparer: Preparer;
   readonly #place: () => string | null;
   readonly #run: (server: Server, effects: Effects | null) => void;
+  #quiet = false;
   /** What the statement does to its session whose Parse is sent next. */
   parsing: Effects | null = null;
   /** The same of those that were parsed, and whether there are any. */
@@ -83,6 +85,12 @@ export class StatementMapper {
   synced(): void {
     this.#batches.end();
     if (this.#barrier === "behind the Sync") this.#barrier = "up";
+  }
+
+  /** A text is sent next; `quiet`: it does nothing to its session, nor to prepared statements. */
+  reading(quiet: boolean): void {
+    this.#quiet = quiet;
+    this.parsing = null;
   }
 
   /** How a message of this type has to be read. */
@@ -147,7 +155,8 @@ export class StatementMapper {
   }
 
   #query(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
-    const text = end - start === length + 1 ? buffer.toString("latin1", start + HEADER_BYTES, end - 1) : "";
+    const readable = !this.#quiet && end - start === length + 1;
+    const text = readable ? buffer.toString("latin1", start + HEADER_BYTES, end - 1) : "";
     const name = deallocates(text);
     if (dropsAll(text)) this.#barrier = "up";
     if (name !== null && this.#names.get(name) !== null && !server.exchange.openBatch) {
@@ -172,7 +181,7 @@ export class StatementMapper {
 
   #parse(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
     const nameEnd = stringEnd(buffer, start + HEADER_BYTES, end);
-    const name = buffer.toString("latin1", start + HEADER_BYTES, nameEnd);
+    const name = this.#registry.names.read(buffer, start + HEADER_BYTES, nameEnd);
     if (end - start !== length + 1) {
       if (name === "") this.#parseUnnamed(server, TOO_LONG);
       else {
@@ -181,8 +190,9 @@ export class StatementMapper {
       }
       return start;
     }
-    const definition = Buffer.from(buffer.subarray(nameEnd + 1, end));
-    if (dropsAll(definition.toString("latin1"))) this.#barrier = "behind the Sync";
+    const definition = Buffer.allocUnsafe(end - nameEnd - 1);
+    buffer.copy(definition, 0, nameEnd + 1, end);
+    if (!this.#quiet && dropsAll(definition.toString("latin1"))) this.#barrier = "behind the Sync";
     if (name === "") {
       this.#parseUnnamed(server, definition);
       return start;
@@ -193,7 +203,7 @@ export class StatementMapper {
 
   #parseUnnamed(server: Server, definition: Buffer): void {
     const named = new Named(this.#noted(this.#statement("", definition)));
-    const deallocated = deallocates(named.statement.text);
+    const deallocated = this.#quiet ? null : deallocates(named.statement.text);
     this.#deallocation = deallocated === null ? null : { statement: named.statement, name: deallocated };
     const operation = this.#names.begin("", named);
     this.#preparer.parsingUnnamed(server, named, (ending) => this.#names.end(operation, ending));
@@ -271,7 +281,7 @@ export class StatementMapper {
   #bind(server: Server, length: number, buffer: Buffer, start: number, end: number): number {
     const portalEnd = stringEnd(buffer, start + HEADER_BYTES, end);
     const nameEnd = stringEnd(buffer, portalEnd + 1, end);
-    const name = buffer.toString("latin1", portalEnd + 1, nameEnd);
+    const name = this.#registry.names.read(buffer, portalEnd + 1, nameEnd);
     const named = this.#names.get(name);
     if (name !== "" || !this.#deallocate(server)) {
       const standing = this.#stand(server, name, named);

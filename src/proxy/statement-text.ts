@@ -14,11 +14,16 @@ export const textVerdict = (length: number): Verdict => (length <= STATEMENT_BYT
 /** Whether `buffer[start, end)` is all of a message of this length. */
 export const isComplete = (length: number, start: number, end: number): boolean => end - start === length + 1;
 
+/** Where the text of a Query or Parse begins. Throws MalformedBody. */
+export function textStart(type: number, buffer: Buffer, start: number, end: number): number {
+  const body = start + HEADER_BYTES;
+  return type === Frontend.Query ? body : stringEnd(buffer, body, end) + 1;
+}
+
 /** Text of a Query or Parse, byte for byte (latin1). Throws MalformedBody. */
 export function statementText(type: number, buffer: Buffer, start: number, end: number): string {
-  const body = start + HEADER_BYTES;
-  if (type === Frontend.Query) return buffer.toString("latin1", body, end - 1);
-  const from = stringEnd(buffer, body, end) + 1;
+  const from = textStart(type, buffer, start, end);
+  if (type === Frontend.Query) return buffer.toString("latin1", from, end - 1);
   const at = buffer.indexOf(0, from);
   return buffer.toString("latin1", from, at < 0 || at > end ? end : at);
 }

@@ -22,6 +22,7 @@ import { type Decision, route } from "../routing/route.ts";
 import type { Target } from "../routing/target.ts";
 import type { Directory } from "./directory.ts";
 import { LifeSigns } from "./life-signs.ts";
+import { noWitness, type Witness } from "./witness.ts";
 
 /** A client that wants a server. Its pool is told to it before it is granted one. */
 export interface Seeker extends Waiter {
@@ -65,6 +66,8 @@ export interface SteeringOptions {
 
 export class Steering {
   readonly cluster: string;
+  /** Hears who is held, who is served, and what is cut. */
+  readonly witness: Witness;
   readonly #feed: TopologyFeed;
   readonly #logger: Logger;
   readonly #pools: Pools;
@@ -86,8 +89,10 @@ export class Steering {
     cluster: string,
     feed: TopologyFeed,
     options: SteeringOptions,
+    witness: Witness = noWitness,
   ) {
     this.cluster = cluster;
+    this.witness = witness;
     this.#clock = clock;
     this.#feed = feed;
     this.#logger = logger;
@@ -194,6 +199,11 @@ export class Steering {
 
   /** The seeker has lost interest. */
   leave(seeker: Seeker): void {
+    this.#withdraw(seeker);
+    this.witness.gaveUp(seeker);
+  }
+
+  #withdraw(seeker: Seeker): void {
     if (this.#held.delete(seeker) && seeker.target === "primary") this.#countHeldWrites(-1);
     seeker.pool?.leave(seeker);
     seeker.pool = null;
@@ -234,7 +244,9 @@ export class Steering {
   #hold(seeker: Seeker): void {
     seeker.pool = null;
     this.#held.add(seeker);
-    if (seeker.target === "primary") this.#countHeldWrites(1);
+    if (seeker.target !== "primary") return;
+    this.witness.held(seeker);
+    this.#countHeldWrites(1);
   }
 
   #countHeldWrites(by: number): void {
@@ -289,12 +301,13 @@ export class Steering {
     const was = leaderName(before.leader);
     const deposed = was !== null && was !== leaderName(now.leader) ? was : null;
     if (deposed !== null) this.#logger.info({ member: deposed, epoch }, "leader deposed: its connections are cut");
-    this.#pools.fence(({ purpose, endpoint, epoch: opened }) => {
+    const cut = this.#pools.fence(({ purpose, endpoint, epoch: opened }) => {
       if (endpoint.member === deposed) return true;
       const member = now.members.get(endpoint.member);
       if (member === undefined || member.host !== endpoint.host || member.port !== endpoint.port) return true;
       return purpose === "write" && (!leads || opened !== epoch);
     }, "the member was deposed");
+    this.witness.cut(cut);
   }
 
   #retryHeld(): void {
@@ -302,7 +315,7 @@ export class Steering {
     for (const seeker of waiting) {
       if (!this.#held.has(seeker)) continue;
       if (route(this.#feed.current(), seeker.target, seeker.balance).kind === "hold") continue;
-      this.leave(seeker);
+      this.#withdraw(seeker);
       const server = this.seek(seeker);
       if (server !== null) seeker.granted(server);
     }

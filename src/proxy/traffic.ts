@@ -1,6 +1,8 @@
 // What the data plane counts as it goes: plain numbers, read by metrics. One per listener.
 
 import type { ErrorCode } from "../core/errors.ts";
+import type { Target } from "../routing/target.ts";
+import { noWitness, type Witness } from "./witness.ts";
 
 export class Traffic {
   clientsAccepted = 0;
@@ -25,8 +27,37 @@ export class Traffic {
     refused: new Map<string, number>(),
     ignored: new Map<string, number>(),
   } as const;
+  readonly #witness: Witness;
+
+  /** `witness`: that of the cluster to which the listener leads. */
+  constructor(witness: Witness = noWitness) {
+    this.#witness = witness;
+  }
+
+  /** A transaction on `target` was completed. */
+  transacted(target: Target): void {
+    this.transactions += 1;
+    if (this.#witness.awaitsAnswer && target === "primary") this.#witness.answered();
+  }
+
+  /** A wait for a server is over. */
+  waited(ms: number): void {
+    this.waits += 1;
+    this.waitedMs += ms;
+  }
+
+  reran(): void {
+    this.reruns += 1;
+    this.#witness.reran();
+  }
+
+  /** A client's connection was closed in the middle of an answer, without a word. */
+  brokeOff(): void {
+    this.#witness.gave("broken_off");
+  }
 
   countError(code: ErrorCode): void {
+    this.#witness.gave(code);
     this.errors.set(code, (this.errors.get(code) ?? 0) + 1);
   }
 

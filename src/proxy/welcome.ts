@@ -89,6 +89,7 @@ export class Welcome implements Seeker {
 
   granted(server: Server): void {
     this.#attempts += 1;
+    this.#steering.witness.granted(this);
     // Others' prepared statements have no place in a session that has its server to itself.
     const drops = this.#ownsServer && server.statements.size > 0 ? "DEALLOCATE ALL;" : "";
     const sql = drops + (this.#settings.sqlFrom(server.settings, server.base) ?? "");
@@ -107,6 +108,7 @@ export class Welcome implements Seeker {
     if (this.#over) return;
     this.#over = true;
     this.#deadline.cancel();
+    this.#steering.witness.gaveUp(this);
     this.#sink.refused(error);
   }
 

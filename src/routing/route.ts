@@ -37,7 +37,7 @@ function routeWrite(topology: Topology): Decision {
     case "elected":
       return { kind: "hold", reason: `The leader "${leader.member}" does not accept writes yet: ${leader.reason}.` };
     case "draining":
-      return { kind: "hold", reason: `The leader "${leader.member}" is handing over: ${leader.reason}.` };
+      return { kind: "hold", reason: `The leader "${leader.member}" takes no new transactions: ${leader.reason}.` };
     case "none":
       return { kind: "hold", reason: `Cluster "${topology.cluster}" has no leader: ${leader.reason}.` };
   }

@@ -10,8 +10,11 @@ export interface Actor {
   readonly router: string;
 }
 
-// SQLSTATEs with which the outcome stays open although a server said them.
+// SQLSTATEs with which the outcome stays open although a server said them. PostgreSQL's own 57P01 does not say whether a commit that
+// waits for a standby has happened; pgsteer's, in words of its own, claims that nothing was under way, and is held to that.
 const OPEN_OUTCOMES = new Set(["08000", "08003", "08006", "08007", "40003", "57P01", "57P02"]);
+
+const CLAIM = "terminating connection because its server is gone";
 
 /** `ERROR`, `FATAL` or `PANIC` of a server's own words; null for all that the network or the driver says. */
 export function severityOf(error: unknown): string | null {
@@ -58,9 +61,10 @@ export class Attempt {
   /** `told`: the server said by an error of its own that it was not done. */
   failed(error: unknown): "fail" | "unknown" {
     const code = codeOf(error);
-    const told = severityOf(error) !== null && !OPEN_OUTCOMES.has(code);
+    const message = error instanceof Error ? error.message : String(error);
+    const told = severityOf(error) !== null && (!OPEN_OUTCOMES.has(code) || message === CLAIM);
     const outcome = this.#decidedAt === null || told ? "fail" : "unknown";
-    this.#finish(outcome, code, error instanceof Error ? error.message : String(error));
+    this.#finish(outcome, code, message);
     return outcome;
   }
 

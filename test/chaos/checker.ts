@@ -14,6 +14,7 @@ export const properties = {
   stuck: "a client without an answer while it could be served",
   read: "a read that saw half a transaction",
   unhealed: "the cluster or its contents could not be read in the end",
+  unseen: "a record is missing without which the checker sees nothing",
 } as const;
 export type Property = keyof typeof properties;
 
@@ -46,6 +47,7 @@ export function check(history: History): Verdict {
     ...staleWrites(history, contents),
     ...reads(history),
     ...waits.violations,
+    ...unseen(history),
   ];
   return { violations, lostByReplication, longestWaitMs: waits.longestMs };
 }
@@ -157,6 +159,20 @@ function reads({ operations, run }: History): Violation[] {
   return operations
     .filter(({ kind, outcome, value }) => kind === "read" && outcome === "ok" && value !== run.total)
     .map((each) => violation("read", each, `all accounts held ${each.value} in place of ${run.total}`));
+}
+
+/** Without these, whole properties would hold whatever happened. */
+function unseen({ operations, sights, windows }: History): Violation[] {
+  const routers = new Set(operations.map(({ router }) => router));
+  const silent = [...routers].filter(
+    (name) => !sights.some(({ what, router }) => what === "served" && router === name),
+  );
+  const complaints = [
+    ...silent.map((name) => `${name} never said that a leader takes writes`),
+    ...(windows.length === 0 ? ["no member was ever seen to take writes"] : []),
+    ...(operations.length === 0 ? ["no client did anything"] : []),
+  ];
+  return complaints.map((text) => violation("unseen", null, text));
 }
 
 /** What one pgsteer process knew when a moment came: sights of its own life only, and certainly before that moment. */

@@ -96,7 +96,12 @@ export class Client {
 
   async #connected(): Promise<Connection> {
     if (this.#connection?.open() === false) this.#drop();
-    this.#connection ??= await connect(this.#login, OPERATION_MS);
+    if (this.#connection === null) {
+      const connection = await connect(this.#login, OPERATION_MS);
+      // After a FATAL the driver sends nothing more, though the socket may still be open.
+      connection.client.on("error", () => connection.destroy());
+      this.#connection = connection;
+    }
     return this.#connection;
   }
 

@@ -1,5 +1,7 @@
 // One fault after the other, with time in between for the cluster to heal; and where it does not, what a person would do.
 
+import { z } from "zod";
+import type { EtcdValue } from "../support/etcd.ts";
 import { sleep } from "../support/time.ts";
 import { type Begun, type Fault, pickFault, type Scene } from "./faults.ts";
 import type { Journal } from "./history.ts";
@@ -8,6 +10,9 @@ const QUIET_MS = { min: 2000, max: 6000 } as const;
 /** A cluster that is not whole by then is helped. */
 const HEAL_MS = 45_000;
 const HELPED_HEAL_MS = 90_000;
+const AWAY_MS = 3000;
+
+const memberKey = z.object({ timeline: z.number().optional() });
 
 export interface Disturbance {
   readonly scene: Scene;
@@ -58,22 +63,38 @@ async function isWhole({ cluster }: Scene, timeoutMs: number): Promise<boolean> 
 }
 
 /**
- * Patroni up to 3.0.2 can leave a cluster that never heals by itself: a thawed leader puts its key back over its successor's. As a
- * person would, stop the leader, so that whoever is ahead takes over, and then restart all others in turn.
+ * What a person would do about a cluster that does not heal by itself. Patroni up to 3.0.2 can leave one whose leader is on an older
+ * timeline than its replicas: a thawed one puts its key back over its successor's. Then whoever is ahead has to take over, and
+ * otherwise the replicas are the ones to start again.
  */
 async function heal(scene: Scene): Promise<{ readonly whole: boolean; readonly note: string }> {
   if (await isWhole(scene, HEAL_MS)) return { whole: true, note: "" };
   const { cluster } = scene;
-  const leader = await cluster.leader().catch(() => null);
-  let note = `not whole after ${HEAL_MS} ms`;
-  if (leader !== null) {
-    note += `; ${leader} was restarted`;
-    await cluster.stopMember(leader);
-    await sleep(3000);
-    await cluster.startMember(leader);
-  }
+  const { leader, ahead } = await leadership(scene);
+  const names = cluster.members.map(({ name }) => name);
+  const chosen = ahead ? names.filter((name) => name === leader) : names.filter((name) => name !== leader);
+  for (const name of chosen) await restart(scene, name);
+  const note = `not whole after ${HEAL_MS} ms${ahead ? ", its leader on an older timeline" : ""}: restarted ${chosen}`;
   if (await isWhole(scene, HELPED_HEAL_MS)) return { whole: true, note };
-  for (const { name } of cluster.members) await cluster.restartMember(name);
-  note += "; all members were restarted";
-  return { whole: await isWhole(scene, HELPED_HEAL_MS), note };
+  for (const name of names) await restart(scene, name);
+  return { whole: await isWhole(scene, HELPED_HEAL_MS), note: `${note}; then all` };
+}
+
+/** Away for long enough that others may take over. */
+async function restart({ cluster }: Scene, name: string): Promise<void> {
+  await cluster.stopMember(name);
+  await sleep(AWAY_MS);
+  await cluster.startMember(name);
+}
+
+/** Who holds the leader key, and whether another member has seen a newer timeline. */
+async function leadership({ cluster }: Scene): Promise<{ readonly leader: string | null; readonly ahead: boolean }> {
+  const keys = await cluster.etcd.list(cluster.prefix).catch(() => new Map<string, EtcdValue>());
+  const leader = keys.get(`${cluster.prefix}leader`)?.value ?? null;
+  const timelines = cluster.members.map(({ name }) => {
+    const key = keys.get(`${cluster.prefix}members/${name}`);
+    return { name, timeline: key === undefined ? 0 : (memberKey.parse(JSON.parse(key.value)).timeline ?? 0) };
+  });
+  const own = timelines.find(({ name }) => name === leader)?.timeline ?? 0;
+  return { leader, ahead: leader !== null && timelines.some(({ timeline }) => timeline > own) };
 }

@@ -9,6 +9,7 @@ import { runProgram } from "../support/programs.ts";
 import { waitFor } from "../support/time.ts";
 
 const BRIDGE = "chaos0";
+const TIMED_OUT = 124;
 const FOREVER_S = 86_400;
 
 /** Where servers live, and whether those places can be cut off from each other. */
@@ -57,12 +58,36 @@ export async function makeNetwork(group: ProcessGroup, names: readonly string[])
     const match = ["priority", "10", "from", host(from).address, "iif", "eth0", "type", "blackhole"];
     await inside(host(to), "ip", "rule", what, ...match);
   };
-  return {
+  const network: Network = {
     missing: null,
     host,
     cut: (from, to) => rule("add", from, to),
     mend: (from, to) => rule("del", from, to),
   };
+  const [one, other] = names;
+  if (one !== undefined && other !== undefined) await prove(network, one, other);
+  return network;
+}
+
+/** What is cut is silent, one way suffices for that, and what is mended answers: else a run would prove nothing. */
+async function prove(network: Network, one: string, other: string): Promise<void> {
+  const answers = async (): Promise<boolean> => {
+    // Nobody listens there: a refusal is an answer, and without one timeout(1) ends it with its own status.
+    const knock = `: < /dev/tcp/${network.host(other).address}/1`;
+    const pid = String(network.host(one).namespaceOf);
+    const { code } = await runProgram("nsenter", ["-t", pid, "-n", "timeout", "1", "bash", "-c", knock]);
+    return code !== TIMED_OUT;
+  };
+  await waitFor(answers, { timeoutMs: 10_000, what: `${one} reaches ${other}` });
+  for (const [from, to] of [
+    [one, other],
+    [other, one],
+  ] as const) {
+    await network.cut(from, to);
+    if (await answers()) throw new Error("what is cut off still arrives");
+    await network.mend(from, to);
+    if (!(await answers())) throw new Error("what is mended does not arrive");
+  }
 }
 
 /** A process that does nothing holds the namespace; servers join it. */

@@ -1,6 +1,6 @@
 // Networks that fall apart: what is sent from one place to another is dropped without a word, one way or both, for a bounded time.
 
-import { waitFor } from "../support/time.ts";
+import { sleep, waitFor } from "../support/time.ts";
 import type { Begun, Fault, Scene } from "./faults.ts";
 
 interface Cut {
@@ -80,7 +80,7 @@ const leaderFromReplicas: Fault = {
 
 /** The leader is alone with one of the pgsteers: all others see its successor. */
 const split: Fault = {
-  name: "partition leader, pgsteer | all",
+  name: "partition leader and pgsteer | all",
   weight: 3,
   begin: async (scene) => {
     const leader = await leaderOf(scene);
@@ -101,6 +101,29 @@ const leaderAlone: Fault = {
   },
 };
 
+/** Statements arrive and are carried out, their answers are lost, and then so is the server. */
+const repliesLost: Fault = {
+  name: "replies lost and postgres killed",
+  weight: 3,
+  begin: async (scene) => {
+    const { cluster, network, random } = scene;
+    const leader = await leaderOf(scene);
+    const routers = scene.routers.map(({ name }) => name);
+    for (const name of routers) await network.cut(leader, name);
+    const end = async () => {
+      for (const name of routers) await network.mend(leader, name);
+    };
+    try {
+      await sleep(random.between(300, 1500));
+      await cluster.killPostgres(leader);
+    } catch (error) {
+      await end();
+      throw error;
+    }
+    return { target: leader, blind: routers, holdMs: random.between(0, 3000), end };
+  },
+};
+
 /** Only where a network of its own is there. */
 export const partitions: readonly Fault[] = [
   routerFromLeader,
@@ -109,4 +132,5 @@ export const partitions: readonly Fault[] = [
   leaderFromReplicas,
   split,
   leaderAlone,
+  repliesLost,
 ];

@@ -3,7 +3,7 @@
 
 import type { Random } from "../fuzz/random.ts";
 import { errorFields, firstColumn, frontend, RawClient, type RawMessage } from "../support/raw-client.ts";
-import type { Login } from "../support/sql.ts";
+import { codeOf, type Login } from "../support/sql.ts";
 import { sleep } from "../support/time.ts";
 import { type Actor, Attempt } from "./attempt.ts";
 import type { Journal } from "./history.ts";
@@ -23,6 +23,16 @@ class ServerError extends Error {
     super(M);
     this.severity = V;
     this.code = C;
+  }
+}
+
+/** Of what was sent behind a statement with which the connection ended, nobody says anything. */
+class Behind extends Error {
+  readonly code: string;
+
+  constructor(cause: Error) {
+    super(`behind: ${cause.message}`, { cause });
+    this.code = codeOf(cause);
   }
 }
 
@@ -88,10 +98,9 @@ export class PipelineClient {
     const groups = each ? attempts.map((attempt) => [attempt]) : [attempts];
     let lost: Error | null = null;
     for (const group of groups) {
-      // Behind a FATAL nobody says anything about what else was sent.
       const answer: Answer = lost === null ? await this.#answer(this.#connection) : { rows: [], error: lost };
       this.#conclude(group, answer);
-      if (answer.error !== null && !isError(answer.error)) lost = new Error(`behind ${answer.error.message}`);
+      if (answer.error !== null && !isError(answer.error)) lost ??= new Behind(answer.error);
     }
     return lost === null;
   }

@@ -66,6 +66,15 @@ function faultTable({ faults, operations }: History): string[] {
   return table(["fault", "times", "longest gap ms", "errors", "unknown", "by SQLSTATE"], rows);
 }
 
+/** How many on each timeline, and where that was left. */
+function lossesInWords({ contents }: History, lost: readonly Operation[]): string {
+  const places = lost.map(({ place }) => {
+    const fork = contents?.forks.find(({ timeline }) => timeline === place?.timeline);
+    return `on timeline ${place?.timeline} ${fork === undefined ? "that nobody followed" : `beyond ${fork.lsn}`}`;
+  });
+  return inWords(counted(places));
+}
+
 export function summary(history: History, { violations, lostByReplication, longestWaitMs }: Verdict): string[] {
   const { operations, run, faults } = history;
   const failed = operations.filter(({ outcome }) => outcome !== "ok");
@@ -87,7 +96,7 @@ export function summary(history: History, { violations, lostByReplication, longe
     "",
     ...violations.slice(0, SHOWN_MAX).map(({ property, text }) => `VIOLATION ${properties[property]}: ${text}`),
     `faults ${faults.length}, clusters that had to be helped ${helped}; synchronous_mode ${run.sync ? "on" : "off"}`,
-    `acknowledged and lost with a timeline, as asynchronous replication may: ${lostByReplication.length}`,
+    `acknowledged and lost with a timeline, as asynchronous replication may: ${lossesInWords(history, lostByReplication)}`,
     `longest time a client could have been served and was not: ${longestWaitMs} ms (at most ${run.stuckMs} allowed)`,
     `${operations.length} operations, ${count("ok")} acknowledged, ${count("unknown")} unknown, ${count("fail")} errors by SQLSTATE: ${inWords(counted(failed.map(named)))}; violations: ${found}`,
   ];

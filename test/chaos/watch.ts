@@ -7,7 +7,8 @@ import { sleep } from "../support/time.ts";
 import type { Journal } from "./history.ts";
 
 const PERIOD_MS = 250;
-const ATTEMPT_MS = 1000;
+/** Long, for a machine under load is slow; a member that does not answer by then takes no writes. */
+const ATTEMPT_MS = 3000;
 
 export class Watch {
   readonly #cluster: Cluster;

@@ -263,6 +263,14 @@ describe("etcd source", () => {
     }
   });
 
+  test("keeps a watch on which nothing happens: etcd cuts off who pings more often than every five seconds", async () => {
+    const seen = follow((await startEtcd()).endpoints);
+    await connects(seen);
+    const before = seen.states.length;
+    await new Promise((resolve) => setTimeout(resolve, 14_000));
+    expect(seen.states.slice(before).filter(({ connected }) => !connected)).toEqual([]);
+  });
+
   test("says why when its password is wrong, without the password", async () => {
     const etcd = await startEtcd();
     await demandLogin(etcd);

@@ -6,6 +6,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
+import { type EventDocument, eventsSchema } from "../../src/admin/events-document.ts";
 import { topologySchema } from "../../src/admin/topology-document.ts";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { type Pgsteer, type PgsteerConfiguration, projectRoot, startPgsteer } from "../support/pgsteer.ts";
@@ -392,4 +393,117 @@ describe("without a writable leader", () => {
     });
     expect((await cli("status", "--url", pgsteer.httpUrl)).code).toBe(0);
   }, 180_000);
+});
+
+describe("a change of leader", () => {
+  const events = async () => eventsSchema.parse(JSON.parse((await get(`${pgsteer.httpUrl}/events`))[1])).events;
+  /** The newest record, once it is as wanted. */
+  const newest = (what: string, wanted: (event: EventDocument) => boolean): Promise<EventDocument> =>
+    waitFor(async () => (await events()).slice(0, 1).find(wanted) ?? false, {
+      timeoutMs: 60_000,
+      intervalMs: 10,
+      what,
+    });
+  const phasesOf = ({ timeline }: EventDocument, wanted: readonly string[]) =>
+    timeline.map(({ phase }) => phase).filter((phase) => wanted.includes(phase));
+  const insert = (connection: Connection) => query(connection, "INSERT INTO witnessed VALUES (1)", [], 60_000);
+  const five = () => Promise.all([1, 2, 3, 4, 5].map(() => client(pgsteer.ports.write)));
+
+  test("leaves a record: its phases in order, who waited, and the one error that was given", async () => {
+    const leader = await cluster.requireLeader();
+    const successor = cluster.members.find(({ name }) => name !== leader)?.name ?? "";
+    await queryOnce(cluster.login(leader, APPLICATION), "CREATE TABLE witnessed (n int)");
+    const before = (await events())[0]?.id ?? 0;
+    const writers = await five();
+    const inTransaction = await client(pgsteer.ports.write);
+    await query(inTransaction, "BEGIN");
+    await insert(inTransaction);
+    let stopped = false;
+    const work = writers.map(async (writer) => {
+      // Whoever writes without a pause is held once: from the announcement until the gate opens.
+      while (!stopped) await insert(writer);
+    });
+    await cluster.switchover();
+    const event = await newest("the record is over", ({ going, id }) => !going && id > before);
+    stopped = true;
+    await Promise.all(work);
+    expect(await query(inTransaction, "SELECT 1").catch(codeOf)).toBe("40001");
+    const order = ["first_sign", "first_hold", "fence", "key", "gate", "first_lease", "end"];
+    expect(phasesOf(event, order)).toEqual(order);
+    expect(event.phases_ms["first_answer"]).toBeGreaterThanOrEqual(event.phases_ms["first_lease"] ?? Number.NaN);
+    expect(event).toMatchObject({
+      kind: "switchover",
+      cause: "announced",
+      old_leader: { member: leader },
+      new_leader: { member: successor, epoch: event.old_leader.epoch + 1 },
+      clients: { held: 5, held_at_once: 5, held_now: 0 },
+      avoided: { waited: 5, rerun: 0 },
+      errors: [{ code: "leader_changed", sqlstate: "40001", count: 1 }],
+    });
+    expect(event.new_leader?.timeline).toBeGreaterThan(event.old_leader.timeline ?? Number.NaN);
+    const { code, out } = await cli("events", "-c", pgsteer.configurationFile, "--limit", "1");
+    expect(code).toBe(0);
+    expect(out).toMatch(new RegExp(`^#${event.id} SWITCHOVER +demo: ${leader} → ${successor} `));
+    expect(out).toMatch(/errors +1: 1 × 40001 /);
+    const said = `switchover: ${successor} leads in place of ${leader} after `;
+    expect(pgsteer.process.tail(50)).toContain(said);
+    await cluster.waitHealthy();
+  }, 90_000);
+
+  test("that is none, because PostgreSQL was killed and started again in place, leaves one too", async () => {
+    const leader = await cluster.requireLeader();
+    const metrics = async () => (await get(`${pgsteer.httpUrl}/metrics`))[1];
+    const held = async () =>
+      Number(/^pgsteer_failover_held_total\{cluster="demo"\} (\d+)$/m.exec(await metrics())?.[1]);
+    const before = { id: (await events())[0]?.id ?? 0, held: await held() };
+    const writers = await five();
+    for (const writer of writers) await insert(writer);
+    let answers: Promise<unknown>[] = [];
+    const follower = spawn(process.execPath, [main, "events", pgsteer.httpUrl, "--follow", "--limit", "1"], {
+      stdio: ["ignore", "pipe", "inherit"],
+    });
+    children.push(follower);
+    let followed = "";
+    follower.stdout.on("data", (chunk) => {
+      followed += chunk.toString();
+    });
+    const tells = (text: string) =>
+      waitFor(() => followed.includes(text), {
+        timeoutMs: 15_000,
+        what: `"${text}" is followed; so far:\n${followed}`,
+      });
+    await tells("SWITCHOVER");
+    cluster.freezePatroni(leader);
+    try {
+      await cluster.killPostgres(leader);
+      await newest("the loss is known", ({ going, id }) => going && id > before.id);
+      answers = writers.map(insert);
+      const going = await newest("all wait", ({ clients }) => clients.held_now === 5);
+      expect([going.kind, going.ended, going.away_ms]).toEqual(["away", null, null]);
+      expect(await metrics()).toContain('pgsteer_failover_going{cluster="demo"} 1\n');
+      await tells("STILL GOING ON");
+    } finally {
+      cluster.thawPatroni(leader);
+    }
+    await Promise.all(answers);
+    const event = await newest("the record is over", ({ going, id }) => !going && id > before.id);
+    const order = ["first_sign", "first_hold", "gate", "first_lease", "end"];
+    expect(phasesOf(event, [...order, "key_gone", "key", "fence"])).toEqual(order);
+    expect(event).toMatchObject({
+      kind: "away",
+      old_leader: { member: leader },
+      new_leader: { member: leader },
+      clients: { held: 5, held_at_once: 5 },
+      avoided: { waited: 5 },
+      errors: [],
+    });
+    expect(event.cause).toMatch(/^(connection_lost|connection_refused|probe_failed)$/);
+    expect(await held()).toBe(before.held + 5);
+    const text = await waitFor(() => /it was +LEADER AWAY.*\n\n$/s.exec(followed)?.[0], {
+      timeoutMs: 15_000,
+      what: "its end",
+    });
+    expect(text).toContain("errors        none");
+    expect(await metrics()).toMatch(/^pgsteer_failover_phase_seconds_count\{cluster="demo",phase="gate"\} [2-9]$/m);
+  }, 90_000);
 });

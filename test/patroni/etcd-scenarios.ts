@@ -101,6 +101,7 @@ const oneOfThree: Scenario = {
     const leader = await cluster.requireLeader();
     for (const index of [0, 1, 2]) {
       await cluster.stopEtcd(index);
+      for (let count = 0; count < 3; count += 1) await patroniAnswers(cluster.member(leader).apiUrl);
       await found(traffic);
       await traffic.writer.nextAcknowledged();
       if (index < 2) {

@@ -2,8 +2,12 @@
 
 import { type Cluster, type ClusterOptions, startCluster } from "../support/cluster.ts";
 import { type Pgsteer, type PgsteerOverrides, startPgsteer } from "../support/pgsteer.ts";
+import { queryOnce } from "../support/sql.ts";
+import { waitFor } from "../support/time.ts";
 import type { Major, PatroniProgram } from "./programs.ts";
 import { Traffic } from "./traffic.ts";
+
+const START_TIMEOUT_MS = 60_000;
 
 /** How a scenario wants its cluster. Scenarios with the same one share it, one after the other. */
 export interface Setup {
@@ -26,6 +30,19 @@ export interface Scenario {
   /** It leaves a cluster in which nothing else should be tried. */
   readonly spoils?: boolean;
   run(site: Site, traffic: Traffic): Promise<string>;
+}
+
+/** Waits until pgsteer serves a route, however busy the machine is. */
+async function untilUp(pgsteer: Pgsteer, route: "write" | "read"): Promise<void> {
+  const look = async (): Promise<boolean> => {
+    if (!pgsteer.process.alive()) throw new Error("it has ended");
+    return (await queryOnce(pgsteer.login(route), "SELECT 1")).rows.length === 1;
+  };
+  await waitFor(look, { timeoutMs: START_TIMEOUT_MS, what: `pgsteer serves route ${route}` }).catch(
+    (cause: unknown) => {
+      throw new Error(`pgsteer does not serve; its log ends:\n${pgsteer.process.tail()}`, { cause });
+    },
+  );
 }
 
 export class Site {
@@ -63,7 +80,8 @@ export class Site {
       const cluster = await startCluster({ ...setup.cluster, ...upstream, patroni });
       started.push(cluster);
       const overrides = await setup.pgsteer?.(cluster);
-      const pgsteer = await startPgsteer(cluster, { ready: origin === null ? "sql" : "none", ...overrides });
+      const pgsteer = await startPgsteer(cluster, { ...overrides, ready: "none" });
+      await untilUp(pgsteer, origin === null ? "write" : "read");
       return new Site(program, setup, cluster, pgsteer, origin);
     } catch (error) {
       for (const each of started) await each.remove();

@@ -49,6 +49,7 @@ export class TopologyWatch {
     let last: ClusterDocument | null = null;
     const find = async (): Promise<ClusterDocument | null> => {
       last = await this.now();
+      this.#take(last);
       return look(last) ? last : null;
     };
     return waitFor(find, { timeoutMs, what: `/topology shows ${what}` }).catch((cause: unknown) => {

@@ -314,6 +314,8 @@ export class Cluster {
     for (const { name } of this.members.filter((member) => this.#runs(member.name))) {
       const key = keys.get(`${this.prefix}members/${name}`);
       if (key === undefined) return false;
+      // Without a stream, and here without an archive, it follows nobody.
+      if (this.#patroni.tags?.[name]?.["nostream"] === true) continue;
       const { state, role, timeline } = memberKey.parse(JSON.parse(key.value));
       if (timeline !== answer.timeline) return false;
       if (name === leader ? !this.#leaderRoles.includes(role) : role !== "replica") return false;
@@ -328,8 +330,7 @@ export class Cluster {
   }
 
   #streamsFromLeader(name: string): boolean {
-    const tags = this.#patroni.tags?.[name];
-    return tags?.["replicatefrom"] === undefined && tags?.["nostream"] !== true;
+    return this.#patroni.tags?.[name]?.["replicatefrom"] === undefined;
   }
 
   async #createRoles(leader: string): Promise<void> {

@@ -38,6 +38,8 @@ export interface PgsteerOverrides {
   /** Ports to take if they are free. */
   readonly ports?: Partial<PgsteerPorts>;
   readonly env?: Readonly<Record<string, string>>;
+  /** More words for the command line of `pgsteer run`. */
+  readonly args?: readonly string[];
   /**
    * When the start counts as done: `http` (default) when /readyz?route=write answers 200, `sql` when the application's query
    * through the write listener is answered (which leaves a server connection in the pool), `none` at once.
@@ -122,10 +124,14 @@ export async function startPgsteer(cluster: Surroundings, overrides: PgsteerOver
 
   // The built program can be tried in place of the sources.
   const main = process.env["PGSTEER_MAIN"] ?? join(projectRoot, "src", "cli", "main.ts");
-  const running = await cluster.processes.start(process.execPath, [main, "run", "-c", configurationFile], {
-    name,
-    ...(overrides.env === undefined ? {} : { env: overrides.env }),
-  });
+  const running = await cluster.processes.start(
+    process.execPath,
+    [main, "run", "-c", configurationFile, ...(overrides.args ?? [])],
+    {
+      name,
+      ...(overrides.env === undefined ? {} : { env: overrides.env }),
+    },
+  );
   const httpUrl = `http://127.0.0.1:${ports.http}`;
   const write = { host: "127.0.0.1", port: ports.write, ...APPLICATION };
   try {

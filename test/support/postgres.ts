@@ -12,8 +12,8 @@ export interface Postgres {
   readonly port: number;
   readonly login: Login;
   readonly directory: string;
-  /** Starts it again after `stop`, on the same port. */
-  start(): Promise<void>;
+  /** Starts it again after `stop`, on its own port unless another is named. */
+  start(port?: number): Promise<void>;
   /** Fast shutdown, or at once. */
   stop(how?: "fast" | "immediate"): Promise<void>;
   /** Stops it for good and removes what it wrote. */
@@ -37,12 +37,12 @@ export async function startPostgres(
   const port = await freePort();
   const login = { host: "127.0.0.1", port, user: "postgres", password: "", database: "postgres" };
   let server: RunningProcess | null = null;
-  const start = async (): Promise<void> => {
-    const settings = [`port=${port}`, "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"];
+  const start = async (on = port): Promise<void> => {
+    const settings = [`port=${on}`, "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"];
     const args = ["-D", directory, ...settings.flatMap((setting) => ["-c", setting])];
     const started = await group.start(join(binaries(), "postgres"), args, { name: "postgres", asPostgres: true });
     server = started;
-    await waitFor(() => queryOnce(login, "select 1"), {
+    await waitFor(() => queryOnce({ ...login, port: on }, "select 1"), {
       timeoutMs: 30_000,
       what: `PostgreSQL answers: ${started.tail()}`,
     });

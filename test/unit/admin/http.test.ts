@@ -1,11 +1,29 @@
 import { connect, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { eventsSchema } from "../../../src/admin/events-document.ts";
 import { AdminServer } from "../../../src/admin/http.ts";
 import { topologySchema } from "../../../src/admin/topology-document.ts";
 import { silentLogger } from "../../../src/core/logger.ts";
+import { millis } from "../../../src/core/units.ts";
+import { beginIncident } from "../../../src/metrics/incident.ts";
+import type { ShownIncident } from "../../../src/metrics/incidents.ts";
 import { Metrics } from "../../../src/metrics/registry.ts";
 import type { Snapshot } from "../../../src/metrics/snapshot.ts";
 import { none, snapshot, topology } from "../metrics/fixture.ts";
+
+/** Three of cluster `main`, the newest of which goes on, and an older one of `other`. */
+function shown(cluster: string | null): readonly ShownIncident[] {
+  const old = { member: "a", epoch: 1, timeline: 1 };
+  const cause = { cause: "leader_key_gone", reason: "nobody holds the leader key", old, key: "a 1" } as const;
+  const begun = (id: number, name: string): ShownIncident => ({
+    incident: beginIncident({ ...cause, id, cluster: name, at: millis(0), wall: 0, holding: 0 }),
+    going: id === 4,
+    longestWaitMs: 0.26,
+  });
+  return [begun(4, "main"), begun(3, "main"), begun(2, "main"), begun(1, "other")].filter(
+    ({ incident }) => cluster === null || incident.cluster === cluster,
+  );
+}
 
 let current: Snapshot;
 let broken = false;
@@ -23,7 +41,7 @@ beforeEach(async () => {
   const metrics = new Metrics(take);
   server = new AdminServer(
     silentLogger,
-    { snapshot: take, scrape: () => metrics.scrape() },
+    { snapshot: take, scrape: () => metrics.scrape(), events: (cluster) => shown(cluster) },
     { address: "127.0.0.1", port: 0 },
   );
   await server.open();
@@ -103,6 +121,34 @@ describe("the HTTP endpoints", () => {
     expect(document.clusters[0]?.members[1]).toMatchObject({ name: "b", lag_bytes: 0, readable: true });
     expect(document.listeners.map(({ obstacle }) => obstacle)).toEqual([null, null, null]);
   });
+
+  test("serve the records of changes of leader, newest first, as many and of whom they were asked for", async () => {
+    const idsOf = async (path: string) => {
+      const { events } = eventsSchema.parse(await (await fetch(`${url}${path}`)).json());
+      return events.map(({ id }) => id);
+    };
+    expect(await idsOf("/events")).toEqual([4, 3, 2, 1]);
+    expect(await idsOf("/events?limit=2")).toEqual([4, 3]);
+    expect(await idsOf("/events?limit=1&cluster=other")).toEqual([1]);
+    expect(await idsOf("/events?cluster=nobody")).toEqual([]);
+    const { events } = eventsSchema.parse(await (await fetch(`${url}/events?limit=1`)).json());
+    expect(events[0]).toMatchObject({
+      kind: "away",
+      going: true,
+      cause: "leader_key_gone",
+      waits_for: "nobody holds the leader key",
+      began: "1970-01-01T00:00:00.000Z",
+      ended: null,
+      clients: { longest_wait_ms: 0.3 },
+    });
+  });
+
+  test.each(["/events?limit=0", "/events?limit=-1", "/events?limit=1e3", "/events?limit=", "/events?limt=1"])(
+    "do not take %s for a question that they understand",
+    async (path) => {
+      expect((await get(path))[0]).toBe(400);
+    },
+  );
 
   test("answer HEAD like GET, without the body", async () => {
     expect(await get("/readyz?route=write", "HEAD")).toEqual([200, ""]);

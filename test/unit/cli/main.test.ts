@@ -43,7 +43,7 @@ describe("the command line", () => {
   });
 
   test("documents the exit codes of each command", async () => {
-    for (const command of ["run", "check", "status"]) {
+    for (const command of ["run", "check", "status", "replay", "events", "switchover", "pause", "resume"]) {
       const { code, out } = await cli(command, "--help");
       expect(code).toBe(0);
       expect(out).toContain("Exit codes:");
@@ -58,10 +58,19 @@ describe("the command line", () => {
     ["run with a file and a URL", ["run", "-c", "x", "postgres://a:b@c/d"], /not both/],
     ["check without a file", ["check"], /--config/],
     ["status of something that is no URL", ["status", "--url", "what"], /is not a URL/],
+    ["events of something that is no URL", ["events", "what"], /is not a URL/],
+    ["events from a file and a URL", ["events", "-c", "x", "http://127.0.0.1:1"], /not both/],
+    ["no events at all", ["events", "--limit", "0"], /is not a number of events/],
+    ["switchover without a file", ["switchover"], /--config/],
+    ["switchover with a deadline that is none", ["switchover", "-c", "x", "--deadline", "soon"], /write a duration/],
   ])("exits with 64 on %s", async (_what, args, message) => {
     const { code, err } = await cli(...args);
     expect(code).toBe(64);
     expect(err).toMatch(message);
+  });
+
+  test("replay names a recording that it cannot read", async () => {
+    expect(await cli("replay", "none.jsonl")).toMatchObject({ code: 1, err: expect.stringContaining("no such file") });
   });
 
   test("check prints every problem with place and remedy", async () => {
@@ -89,6 +98,24 @@ describe("the command line", () => {
     expect(code).toBe(1);
     expect(out).toMatch(/PROBLEM main: member .*127\.0\.0\.1:1: .*ECONNREFUSED/);
     expect(out).toMatch(/PROBLEM main: no leader/);
+  });
+
+  test.each(["switchover", "pause", "resume"])(
+    "%s says that it needs etcd as source, and exits with 78",
+    async (command) => {
+      const { code, err } = await cli(command, "-c", file(valid));
+      expect([code, err]).toEqual([78, expect.stringContaining("its source is static, and this command needs etcd")]);
+    },
+  );
+
+  test("switchover wants to know which cluster, where there are several", async () => {
+    const several = valid.replace(
+      "clusters:\n",
+      'clusters:\n  other: { source: static, static: { hosts: ["127.0.0.1:1"] } }\n',
+    );
+    const listeners = "listeners:\n  - { name: w, port: 0, route: write, cluster: main }\n";
+    const { code, err } = await cli("switchover", "-c", file(`${several}${listeners}`));
+    expect([code, err]).toEqual([64, expect.stringContaining("has several clusters: name one of")]);
   });
 
   test("run does not start with a configuration that is wrong, or not there, and exits with 78", async () => {
@@ -127,6 +154,15 @@ describe("the command line", () => {
     const off = await cli("status", "-c", file(`${valid}http: { enabled: false }\n`));
     expect([off.code, off.err]).toEqual([1, expect.stringContaining("http.enabled is false")]);
     expect((await cli("status", "-c", "none.yaml")).err).toContain("there is no such file");
+  });
+
+  test("events exits with 1 and a remedy when nobody answers, followed or not", async () => {
+    const asked = [cli("events", "http://127.0.0.1:1"), cli("events", "http://127.0.0.1:1", "--follow")];
+    for (const { code, out, err } of await Promise.all(asked)) {
+      expect([code, out]).toEqual([1, ""]);
+      expect(err).toContain("pgsteer does not answer at http://127.0.0.1:1: ");
+      expect(err).toContain("remedy: ");
+    }
   });
 
   test("status says so when something else answers", async () => {

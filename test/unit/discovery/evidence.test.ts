@@ -61,6 +61,11 @@ describe("the leader key", () => {
     expect(cluster.member("a")).toMatchObject({ role: "unknown", readable: false });
   });
 
+  test("that nobody takes over while Patroni is paused is said", () => {
+    expect(steady().key(null).reason).toBe("nobody holds the leader key");
+    expect(steady().key(null).says({ paused: true }).reason).toContain("automatic failover is paused");
+  });
+
   test("a member that takes writes without the key is never served", () => {
     const cluster = etcd().wait(1).takesWrites("b", 9);
     expect(cluster.brief).toBe("none");
@@ -317,11 +322,21 @@ describe("a static list", () => {
     expect(cluster.wait(1).takesWrites("a", 2).brief).toBe("writable a 1");
   });
 
+  test("learns nothing from another cluster's server at one address while the other members are silent", () => {
+    const cluster = new Case("static", ["a", "b"]).says().takesWrites("a", 3).probe("b", {}).wait(4000);
+    cluster.probe("a", "connection refused").probe("a", "connection refused");
+    expect(cluster.probe("b", { inRecovery: false, systemIdentifier: "8" }).brief).toBe("none");
+    expect(cluster.member("b").why.writes).toBe("has another system identifier than this cluster");
+    expect(cluster.takesWrites("a", 3).brief).toBe("writable a 1");
+  });
+
   test("learns another system identifier only when all members agree on it", () => {
     const cluster = list().takesWrites("a", 5).probe("b", { inRecovery: false, timeline: 9, systemIdentifier: "8" });
     expect(cluster.brief).toBe("writable a 1");
     cluster.wait(4000).probe("b", { inRecovery: false, timeline: 1, systemIdentifier: "8" });
-    expect(cluster.brief).toBe("writable b 2");
+    expect(cluster.brief).toBe("none");
+    cluster.probe("a", { systemIdentifier: "8" }).probe("c", { systemIdentifier: "8" });
+    expect(cluster.probe("b", { inRecovery: false, timeline: 1, systemIdentifier: "8" }).brief).toBe("writable b 2");
   });
 });
 

@@ -153,3 +153,43 @@ describe("a member's REST API", () => {
     }
   });
 });
+
+describe("a switchover that is asked for", () => {
+  const rest = (): PatroniRest => {
+    const made = new PatroniRest(systemClock, { credentials: { user: "u", password: "p" }, tls: null });
+    cleanups.push(() => made.close());
+    return made;
+  };
+
+  test("names leader and candidate, logs in, and brings Patroni's words", async () => {
+    const asked: string[] = [];
+    const server = createServer((request, response) => {
+      asked.push(`${request.method} ${request.url} ${request.headers.authorization}`);
+      request.on("data", (chunk) => asked.push(String(chunk)));
+      request.on("end", () => response.end('Successfully switched over to "b"\n'));
+    });
+    const base = await listen(server);
+    expect(await rest().switchover(base, "a", "b")).toEqual({
+      kind: "done",
+      text: 'Successfully switched over to "b"',
+    });
+    expect(await rest().switchover(base, "a", null)).toMatchObject({ kind: "done" });
+    const login = "POST /switchover Basic dTpw";
+    expect(asked).toEqual([login, '{"leader":"a","candidate":"b"}', login, '{"leader":"a"}']);
+  });
+
+  test("is refused in Patroni's words", async () => {
+    const base = await serve((_path, response) => {
+      response.statusCode = 412;
+      response.end("candidate does not exist");
+    });
+    const verdict = { kind: "refused", status: 412, text: "candidate does not exist" };
+    expect(await rest().switchover(base, "a", "x")).toEqual(verdict);
+  });
+
+  test("is not asked for where nobody listens, and its outcome unknown where the answer breaks off", async () => {
+    expect(await rest().switchover("http://127.0.0.1:1", "a", null)).toMatchObject({ kind: "unasked" });
+    const base = await serve((_path, response) => response.destroy());
+    expect(await rest().switchover(base, "a", null)).toMatchObject({ kind: "unknown" });
+  });
+});

@@ -24,7 +24,7 @@ describe("why a member gets writes or not", () => {
     );
     const thawed = steady().key("b").wait(1).takesWrites("b", 2).wait(1).key("a").wait(1).takesWrites("a");
     expect(writes(thawed, "a")).toBe(
-      "holds the leader key of revision 13, but is on timeline 1, but timeline 2 has been written already",
+      "holds the leader key of revision 13; it is on timeline 1, but timeline 2 has been written already",
     );
   });
 

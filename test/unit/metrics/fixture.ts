@@ -117,7 +117,17 @@ export function clusterSnapshot(now: Topology = topology(), changes: Partial<Clu
       const noloadbalance = tags.noloadbalance;
       return { ...rest, position: "16/B374D848", noloadbalance, serves, notServing, servers, waiting: 0 };
     }),
+    coordination: null,
     heldClients: 2,
+    incidents: {
+      kinds: new Map([["switchover", 2]]),
+      going: false,
+      held: 5,
+      served: 4,
+      reruns: 1,
+      errors: new Map([["leader_changed", 3]]),
+      longestWaitMs: 1500,
+    },
     pools: [
       { ...pool, database: "one" },
       { ...pool, database: "two" },

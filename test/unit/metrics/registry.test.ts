@@ -1,9 +1,11 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { millis } from "../../../src/core/units.ts";
+import { beginIncident, stepIncident } from "../../../src/metrics/incident.ts";
 import { Metrics } from "../../../src/metrics/registry.ts";
 import type { Snapshot } from "../../../src/metrics/snapshot.ts";
 import { metricTable } from "../../../src/metrics/table.ts";
-import { clusterSnapshot, none, snapshot, topology } from "./fixture.ts";
+import { clusterSnapshot, none, snapshot, topology, writable } from "./fixture.ts";
 
 const scrape = async (of: Snapshot) => (await new Metrics(() => of).scrape()).text.split("\n");
 
@@ -27,6 +29,13 @@ describe("the metrics", () => {
       'pgsteer_pinned_clients{cluster="main",listener="auto1",cause="listen"} 2',
       'pgsteer_session_state_refused_total{cluster="main",listener="auto1",cause="load"} 2',
       'pgsteer_session_state_ignored_total{cluster="main",listener="auto1",cause="advisory_lock"} 3',
+      'pgsteer_failover_going{cluster="main"} 0',
+      'pgsteer_failovers_total{cluster="main",kind="switchover"} 2',
+      'pgsteer_failover_longest_wait_seconds{cluster="main"} 1.5',
+      'pgsteer_failover_held_total{cluster="main"} 5',
+      'pgsteer_failover_avoided_total{cluster="main",how="waited"} 4',
+      'pgsteer_failover_avoided_total{cluster="main",how="rerun"} 1',
+      'pgsteer_failover_errors_total{cluster="main",code="leader_changed",sqlstate="40001"} 3',
     ]) {
       expect(lines).toContain(line);
     }
@@ -56,6 +65,25 @@ describe("the metrics", () => {
     expect(again).toContain('pgsteer_transactions_total{cluster="main",listener="write1"} 100\n');
     current = snapshot(undefined, { clusters: [clusterSnapshot(topology(), { members: [] })] });
     expect((await metrics.scrape()).text).not.toContain("pgsteer_member_info{");
+  });
+
+  test("add up the phases of changes of leader, each once and only those that it had", async () => {
+    const metrics = new Metrics(() => snapshot());
+    const old = { member: "a", epoch: 1, timeline: 1 };
+    const seed = { id: 1, cluster: "main", at: millis(0), wall: 0, holding: 0, old, key: "a 1" } as const;
+    const begun = beginIncident({ ...seed, cause: "leader_key_gone", reason: "" });
+    const leader = { ...writable, member: "b", epoch: { timeline: 2, revision: 2n, sequence: 2 } } as const;
+    metrics.observe(stepIncident(begun, { kind: "leader", at: millis(300), leader, keyKnown: true }));
+    await metrics.scrape();
+    const lines = (await metrics.scrape()).text.split("\n");
+    for (const line of [
+      'pgsteer_failover_phase_seconds_bucket{le="0.25",cluster="main",phase="gate"} 0',
+      'pgsteer_failover_phase_seconds_bucket{le="0.5",cluster="main",phase="gate"} 1',
+      'pgsteer_failover_phase_seconds_sum{cluster="main",phase="gate"} 0.3',
+      'pgsteer_failover_phase_seconds_count{cluster="main",phase="end"} 1',
+    ])
+      expect(lines).toContain(line);
+    expect(lines.some((line) => line.includes('phase="first_answer"'))).toBe(false);
   });
 
   test("tell of the process itself too", async () => {

@@ -25,11 +25,11 @@ class Sockets {
   #next = 0;
 
   constructor() {
-    this.buffer.deliverTo((block, start, end) => {
+    this.buffer.deliver = (block, start, end) => {
       const bytes = block.subarray(start, end);
       this.received.push({ bytes, copy: Buffer.from(bytes) });
       this.during();
-    });
+    };
   }
 
   get room(): number {

@@ -105,6 +105,18 @@ describe("Transport", () => {
     await until("it is read", () => ear.text === "held");
   });
 
+  test("keeps the order where it is paused by what it reads, again and again", async () => {
+    const sent = Array.from({ length: 200 }, (_, number) => `${number} `.repeat(2_000)).join("");
+    peer.end(sent);
+    ear.bytes = (buffer, start, end) => {
+      ear.chunks.push(buffer.subarray(start, end));
+      transport.pause();
+      setImmediate(() => transport.resume());
+    };
+    await until("the end is heard", () => ear.events.includes("ended"));
+    expect(ear.text === sent).toBe(true);
+  });
+
   test("tells of the peer's end, and can still be written to", async () => {
     const heard: Buffer[] = [];
     peer.on("data", (chunk: Buffer) => heard.push(chunk));
