@@ -306,7 +306,7 @@ describe.each(Object.keys(disturbances))("in %s a client that was", (name) => {
   });
 });
 
-describe("a read in flight on a replica that is killed", { timeout: 60_000 }, () => {
+describe("a read in flight on a replica that is killed", { timeout: 120_000 }, () => {
   /** Starts `messages`, kills the replica on which they run, and says what the client saw. */
   async function killUnder(messages: Buffer, port: number, mark: string): Promise<{ seen: string[]; at: number }> {
     await cluster.waitHealthy();
@@ -330,7 +330,7 @@ describe("a read in flight on a replica that is killed", { timeout: 60_000 }, ()
 
   test("is answered by another member, unseen (simple protocol)", async () => {
     const { seen, at } = await killUnder(
-      frontend.query("SELECT inet_server_port() FROM pg_sleep(1) -- simple read"),
+      frontend.query("SELECT inet_server_port() FROM pg_sleep(3) -- simple read"),
       pgsteer.ports.read,
       "simple read",
     );
@@ -340,7 +340,7 @@ describe("a read in flight on a replica that is killed", { timeout: 60_000 }, ()
 
   test("is answered by another member, unseen (extended protocol)", async () => {
     const { seen, at } = await killUnder(
-      frontend.extended("SELECT inet_server_port() FROM pg_sleep(1) -- extended read"),
+      frontend.extended("SELECT inet_server_port() FROM pg_sleep(3) -- extended read"),
       pgsteer.ports.read,
       "extended read",
     );

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { socketPath } from "../../src/core/addresses.ts";
+import { untilRuns } from "../support/activity.ts";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { type Pgsteer, type PgsteerConfiguration, projectRoot, startPgsteer } from "../support/pgsteer.ts";
 import { freePort } from "../support/ports.ts";
@@ -219,7 +220,7 @@ describe("behind a load balancer", () => {
     const seen = await client.authenticate(APPLICATION.user, APPLICATION.password);
     expect(await client.value("SHOW application_name")).toBe(`app - 127.0.0.1:${client.socket.localPort}`);
     const running = client.simple("SELECT pg_sleep(30)");
-    await sleep(100);
+    await untilRuns(cluster, "pg_sleep(30)");
     const request = await open(ports.proxy);
     const key = seen.find((each) => each?.type === "K")?.body ?? Buffer.alloc(0);
     request.send(header1, message("", int32(80_877_102), key));

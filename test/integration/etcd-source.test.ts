@@ -79,7 +79,7 @@ function follow(endpoints: readonly string[], options: Partial<EtcdSourceOptions
   return { states, latest };
 }
 
-const SOON = 15_000;
+const SOON = 60_000;
 
 async function until(seen: Observed, what: string, condition: (state: KeyState) => boolean): Promise<void> {
   try {

@@ -187,7 +187,7 @@ async function breakOff(admin: Connection, messages: readonly Message[]): Promis
 }
 
 describe("the reply ledger, against PostgreSQL", () => {
-  test("owes what PostgreSQL owes, for random pipelines in random pieces", { timeout: 120_000 }, async () => {
+  test("owes what PostgreSQL owes, for random pipelines in random pieces", { timeout: 240_000 }, async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(part, { minLength: 1, maxLength: 8 }),
@@ -231,7 +231,7 @@ describe("the reply ledger, against PostgreSQL", () => {
   });
 
   test("calls nothing done that PostgreSQL still has open, wherever a pipeline breaks off", {
-    timeout: 60_000,
+    timeout: 120_000,
   }, async () => {
     const admin = await connectSql(postgres.login);
     try {

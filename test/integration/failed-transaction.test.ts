@@ -126,7 +126,7 @@ describe("a failed transaction, beside PostgreSQL", () => {
     await compare(messages);
   });
 
-  test("answers alike to random pipelines", { timeout: 60_000 }, async () => {
+  test("answers alike to random pipelines", { timeout: 120_000 }, async () => {
     const part = fc.oneof(
       texts.map((text) => [query(text)]),
       fc

@@ -3,6 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { untilClients } from "../support/activity.ts";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { Companion } from "../support/companion.ts";
 import { type Pgsteer, type PgsteerConfiguration, startPgsteer } from "../support/pgsteer.ts";
@@ -68,7 +69,7 @@ function steered(
 describe("with two servers", () => {
   const pgsteer = steered("two", ({ pool }) => {
     pool["default_pool_size"] = 2;
-    pool["query_wait_timeout"] = "1s";
+    pool["query_wait_timeout"] = "5s";
   });
 
   test("twenty clients are all served, by never more than two", async () => {
@@ -135,7 +136,7 @@ describe("with one server", () => {
     const served: Promise<unknown>[] = [];
     for (const [index, waiter] of waiters.entries()) {
       served.push(waiter.simple("SELECT pg_sleep(0.01)").then(() => order.push(index)));
-      await sleep(20);
+      await untilClients(pgsteer(), "write", "waiting", index + 1);
     }
     await holder.simple("COMMIT");
     await Promise.all(served);
@@ -148,7 +149,7 @@ describe("with one server", () => {
     const toomany = await client(login());
     await holder.simple("BEGIN");
     const answers = waiters.map((waiter) => waiter.simple("SELECT 1"));
-    await sleep(100);
+    await untilClients(pgsteer(), "write", "waiting", 3);
     toomany.send(frontend.query("SELECT 1"));
     const seen = await toomany.untilEnd();
     expect(outline(seen)).toEqual(["E FATAL 53300", "EOF"]);
@@ -163,7 +164,7 @@ describe("with one server", () => {
     const stayer = await client(login());
     await holder.simple("BEGIN");
     leaver.send(frontend.query("SELECT 1"));
-    await sleep(20);
+    await untilClients(pgsteer(), "write", "waiting", 1);
     const answer = stayer.simple("SELECT 2");
     leaver.socket.resetAndDestroy();
     await sleep(20);

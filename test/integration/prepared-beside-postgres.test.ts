@@ -281,7 +281,7 @@ async function compare(variant: Variant, turn: fc.Arbitrary<Drawn>): Promise<voi
   });
 }
 
-describe("prepared statements in transaction pooling, beside PostgreSQL", { timeout: 90_000 }, () => {
+describe("prepared statements in transaction pooling, beside PostgreSQL", { timeout: 180_000 }, () => {
   test.each(variants)("answer alike, batch by batch: $servers servers, $statements statements", async (variant) => {
     await compare(variant, batches);
   });

@@ -462,7 +462,7 @@ const turn: fc.Arbitrary<Turn> = fc.oneof(
   fc.record({ kind: fc.constant("move" as const) }),
 );
 
-describe("statements of three clients on two servers", { timeout: 60_000 }, () => {
+describe("statements of three clients on two servers", { timeout: 120_000 }, () => {
   async function act(twins: readonly Twins[], turns: readonly Turn[], pgsteer: Pgsteer): Promise<void> {
     let back: (() => Promise<void>) | null = null;
     let count = 0;

@@ -365,7 +365,7 @@ describe("where statements do not follow", () => {
 
 describe("names and a switchover", () => {
   test("outlive the leader: they work on the new one, also after a transaction that was lost", {
-    timeout: 120_000,
+    timeout: 240_000,
   }, async () => {
     const [idle, busy] = [await client(pair.login("write")), await client(pair.login("write"))];
     for (const each of [idle, busy]) await batch(each, parse("SELECT 'follows'", "s"), parse("ROLLBACK", "undo"));

@@ -40,7 +40,7 @@ async function client(login: Login, parameters: Readonly<Record<string, string>>
   return found;
 }
 
-describe("reads", { timeout: 60_000 }, () => {
+describe("reads", { timeout: 120_000 }, () => {
   const ports = async (names: readonly string[]) => names.map((name) => String(cluster.member(name).port)).sort();
   const where = "SELECT inet_server_port()";
 

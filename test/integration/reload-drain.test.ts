@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import { z } from "zod";
+import { untilRuns } from "../support/activity.ts";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { Companion } from "../support/companion.ts";
 import { type Pgsteer, startPgsteer } from "../support/pgsteer.ts";
@@ -134,7 +135,7 @@ describe("SIGHUP", () => {
   });
 });
 
-describe("SIGTERM", { timeout: 60_000 }, () => {
+describe("SIGTERM", { timeout: 120_000 }, () => {
   async function another(name: string, drainTimeout: string): Promise<Pgsteer> {
     return startPgsteer(cluster, {
       name,
@@ -159,7 +160,8 @@ describe("SIGTERM", { timeout: 60_000 }, () => {
     await busy.simple("INSERT INTO kept VALUES (1)");
     await failed.simple("BEGIN");
     await failed.simple("SELECT 1/0");
-    working.send(frontend.query("INSERT INTO kept SELECT 2 FROM pg_sleep(1)"));
+    working.send(frontend.query("INSERT INTO kept SELECT 2 FROM pg_sleep(2)"));
+    await untilRuns(cluster, "SELECT 2 FROM pg_sleep(2)");
     leaving.process.signal("SIGTERM");
     const seen = await idle.untilEnd();
     expect(outline(seen)).toEqual(["E FATAL 57P01", "EOF"]);

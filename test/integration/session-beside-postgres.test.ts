@@ -273,7 +273,7 @@ async function compare(variant: Variant, turn: fc.Arbitrary<Drawn>, look: Buffer
   await fc.assert(property, { numRuns: 5_000, seed, interruptAfterTimeLimit });
 }
 
-describe("in transaction pooling, beside PostgreSQL", { timeout: 60_000 }, () => {
+describe("in transaction pooling, beside PostgreSQL", { timeout: 120_000 }, () => {
   test.each(variants)("settings are alike: $servers servers, $statements statements", async (variant) => {
     await compare(variant, turnsOf(texts, fc.oneof(change, control)), settingsLook);
   });

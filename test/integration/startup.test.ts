@@ -3,6 +3,7 @@
 import { mkdirSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { untilRuns } from "../support/activity.ts";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { type Pgsteer, startPgsteer } from "../support/pgsteer.ts";
 import { freePort } from "../support/ports.ts";
@@ -104,7 +105,7 @@ describe("a client that asks for protocol", () => {
     const key = seen.find((each) => each?.type === "K")?.body ?? Buffer.alloc(0);
     expect(key).toHaveLength(4 + length);
     const cancelled = client.simple("SELECT pg_sleep(30)");
-    await sleep(100);
+    await untilRuns(cluster, "pg_sleep(30)");
     const guess = await open();
     guess.send(message("", int32(80_877_102), key.subarray(0, -1), Buffer.from([(key.at(-1) ?? 0) ^ 1])));
     expect(await guess.untilEnd()).toEqual([null]);
@@ -347,7 +348,7 @@ describe("replication", () => {
     await noneLeft();
   });
 
-  test("pg_basebackup takes a backup from which PostgreSQL starts", { timeout: 60_000 }, async () => {
+  test("pg_basebackup takes a backup from which PostgreSQL starts", { timeout: 120_000 }, async () => {
     const target = join(cluster.directory, "backup");
     const result = await runProgram(
       "pg_basebackup",
@@ -361,7 +362,7 @@ describe("replication", () => {
   });
 
   test("pg_receivewal streams, stops when it is asked to, and is told when the router stops", {
-    timeout: 60_000,
+    timeout: 120_000,
   }, async () => {
     const target = join(cluster.directory, "wal");
     mkdirSync(target);
@@ -433,7 +434,7 @@ describe("replication", () => {
     expect(plain.stdout).toBe("1\n");
   });
 
-  test("ends with the leadership, and who comes next is led to the new leader", { timeout: 60_000 }, async () => {
+  test("ends with the leadership, and who comes next is led to the new leader", { timeout: 120_000 }, async () => {
     const timeline = async (client: RawClient): Promise<string> => {
       client.send(frontend.query("IDENTIFY_SYSTEM"));
       const row = (await client.untilReady()).find((each) => each?.type === "D")?.body ?? Buffer.alloc(0);

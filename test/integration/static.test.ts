@@ -67,7 +67,7 @@ describe("a static cluster from a file", () => {
     await expectRoles((route) => pgsteer.login(route));
   });
 
-  test("follows a switchover; nothing acknowledged is lost, nothing is done twice", { timeout: 60_000 }, async () => {
+  test("follows a switchover; nothing acknowledged is lost, nothing is done twice", { timeout: 120_000 }, async () => {
     const before = await cluster.requireLeader();
     const columns = "id bigint NOT NULL, client_time double precision NOT NULL";
     await queryOnce(cluster.login(before, APPLICATION), `CREATE TABLE writes (${columns})`);
@@ -102,7 +102,7 @@ describe("a static cluster from a file", () => {
     );
   });
 
-  test("comes back when a killed leader does", { timeout: 60_000 }, async () => {
+  test("comes back when a killed leader does", { timeout: 120_000 }, async () => {
     const leader = await cluster.requireLeader();
     await cluster.killPostgres(leader);
     const answer = await queryOnce(pgsteer.login("write"), WHERE, [], 30_000);
@@ -127,7 +127,7 @@ describe("pgsteer run with URLs", () => {
     for (const each of processes) await each.stop();
   });
 
-  test("serves the three default ports, with roles found by SQL", { timeout: 90_000 }, async (context) => {
+  test("serves the three default ports, with roles found by SQL", { timeout: 180_000 }, async (context) => {
     const { user, password, database } = APPLICATION;
     const hosts = cluster.members.map(({ host, port }) => `${host}:${port}`);
     const started = await run([

@@ -45,7 +45,7 @@ const topologyOf = async (url: string) => topologySchema.parse(JSON.parse((await
 
 function cli(...args: string[]): Promise<{ code: unknown; out: string; err: string }> {
   return new Promise((resolve) => {
-    execFile(process.execPath, [main, ...args], { timeout: 60_000 }, (error, out, err) => {
+    execFile(process.execPath, [main, ...args], { timeout: 120_000 }, (error, out, err) => {
       resolve({ code: error === null ? 0 : error.code, out, err });
     });
   });
@@ -392,7 +392,7 @@ describe("without a writable leader", () => {
       what: "write is ready again",
     });
     expect((await cli("status", "--url", pgsteer.httpUrl)).code).toBe(0);
-  }, 90_000);
+  }, 180_000);
 });
 
 describe("a change of leader", () => {

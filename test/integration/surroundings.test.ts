@@ -162,7 +162,7 @@ describe("without its surroundings pgsteer", { timeout: 180_000 }, () => {
   test("goes on while etcd is away for a moment", async () => {
     await cluster.stopEtcd();
     await companion.goesOn(50).finally(() => cluster.startEtcd());
-    await cluster.etcd.ready(60_000);
+    await cluster.etcd.ready();
     await companion.goesOn(50);
     await patroniLeads();
   });

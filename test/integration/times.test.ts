@@ -37,10 +37,10 @@ beforeAll(async () => {
     ready: "sql",
     configure: ({ pool }) => {
       pool["default_pool_size"] = 1;
-      pool["query_timeout"] = "700ms";
-      pool["idle_transaction_timeout"] = "700ms";
-      pool["transaction_timeout"] = "1s";
-      pool["client_idle_timeout"] = "2s";
+      pool["query_timeout"] = "2s";
+      pool["idle_transaction_timeout"] = "2s";
+      pool["transaction_timeout"] = "4s";
+      pool["client_idle_timeout"] = "4s";
     },
   });
 });

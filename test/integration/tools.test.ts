@@ -5,6 +5,7 @@ import { createHash } from "node:crypto";
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { untilRuns } from "../support/activity.ts";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { type Pgsteer, startPgsteer } from "../support/pgsteer.ts";
 import { freePort } from "../support/ports.ts";
@@ -12,7 +13,7 @@ import { signal } from "../support/procfs.ts";
 import { libpqEnvironment, psql, runProgram } from "../support/programs.ts";
 import { int32, message, RawClient, startup } from "../support/raw-client.ts";
 import { connect, type Login, queryOnce } from "../support/sql.ts";
-import { sleep, waitFor } from "../support/time.ts";
+import { waitFor } from "../support/time.ts";
 
 let cluster: Cluster;
 let pgsteer: Pgsteer;
@@ -132,7 +133,7 @@ describe("copies", () => {
     expect(await output(psql(write(), ["-c", "SELECT count(*) FROM small"]))).toBe("3\n");
   });
 
-  test("of 100 MB arrive as they are, out and in", { timeout: 120_000 }, async () => {
+  test("of 100 MB arrive as they are, out and in", { timeout: 240_000 }, async () => {
     const sum = (table: string) => `SELECT count(*), sum(length(line)), sum(hashtext(line)::bigint) FROM ${table}`;
     await queryOnce(
       await direct(),
@@ -200,20 +201,12 @@ describe("a cancel", () => {
     return { result, pid: () => pid };
   }
 
-  async function runningNow(name: string): Promise<boolean> {
-    const statement =
-      "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE $1 AND pid <> pg_backend_pid()";
-    return (await cluster.sql(await cluster.requireLeader(), statement, [`%${name}`])).rows.length === 1;
-  }
-
   test.each(["transaction", "session"])(
     "by Ctrl-C in psql ends that statement and no other (%s mode)",
     async (mode) => {
       const login = mode === "session" ? session : write();
-      const [one, other] = [sleeper(login, 30, `${mode} one`), sleeper(login, 2, `${mode} other`)];
-      for (const name of ["one", "other"]) {
-        await waitFor(() => runningNow(`${mode} ${name}`), { timeoutMs: 30_000, what: `${name} sleeps` });
-      }
+      const [one, other] = [sleeper(login, 30, `${mode} one`), sleeper(login, 3, `${mode} other`)];
+      await Promise.all(["one", "other"].map((name) => untilRuns(cluster, `${mode} ${name}`)));
       signal(one.pid(), "SIGINT");
       const { code, stderr } = await one.result;
       expect(code).not.toBe(0);
@@ -237,11 +230,11 @@ describe("a cancel", () => {
     };
     const other = await connect(write());
     const others = other.client.query("SELECT 'undisturbed' AS a FROM pg_sleep(1)");
-    await sleep(50);
+    await untilRuns(cluster, "'undisturbed'");
     await cancel();
     expect(await client.simple("SELECT 1")).toEqual(["T", "D 1", "C SELECT 1", "Z I"]);
     const cancelled = client.simple("SELECT pg_sleep(30)");
-    await sleep(100);
+    await untilRuns(cluster, "pg_sleep(30)");
     await cancel();
     expect(await cancelled).toEqual(["T", "E ERROR 57014", "Z I"]);
     expect(await client.simple("SELECT 2")).toEqual(["T", "D 2", "C SELECT 1", "Z I"]);

@@ -90,7 +90,7 @@ export class Etcd {
   }
 
   /** Waits until a linearizable read is answered, that is, until there is a quorum. */
-  async ready(timeoutMs = 15_000): Promise<void> {
+  async ready(timeoutMs = 60_000): Promise<void> {
     const answers = async () => (await this.list("/ready")).size >= 0;
     await waitFor(answers, { timeoutMs, what: "etcd answers reads" });
   }

@@ -73,7 +73,7 @@ export class LeadershipRecord {
   async start(): Promise<void> {
     this.#endWatch = await this.#cluster.etcd.watch(`${this.#cluster.prefix}leader`, (event) => this.#onKey(event));
     this.#loops = this.#cluster.members.map((member) => this.#poll(member.name));
-    await waitFor(() => this.windows.length > 0, { timeoutMs: 10_000, intervalMs: 5, what: "the leader takes writes" });
+    await waitFor(() => this.windows.length > 0, { timeoutMs: 30_000, intervalMs: 5, what: "the leader takes writes" });
   }
 
   async stop(): Promise<void> {

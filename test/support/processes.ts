@@ -29,7 +29,7 @@ export interface RunningProcess {
   /** Null while it runs, and when a signal ended it. */
   exitCode(): number | null;
   signal(name: NodeJS.Signals): void;
-  /** SIGTERM, then SIGKILL after `graceMs` (5000 by default). */
+  /** SIGTERM, then SIGKILL after `graceMs` (20,000 by default). */
   stop(graceMs?: number): Promise<void>;
   kill(): Promise<void>;
   /** The last lines of its log, for error messages. */
@@ -89,7 +89,7 @@ function wrap(name: string, child: ChildProcess, pid: number, log: string): Runn
     signal: (signalName) => {
       if (child.exitCode === null && child.signalCode === null) signal(pid, signalName);
     },
-    stop: async (graceMs = 5000) => {
+    stop: async (graceMs = 20_000) => {
       if (child.exitCode !== null || child.signalCode !== null) return;
       signal(pid, "SIGTERM");
       signal(pid, "SIGCONT");
@@ -189,7 +189,7 @@ export class ProcessGroup {
         for (const pid of left) signal(pid, "SIGKILL");
         return left.length === 0;
       },
-      { timeoutMs: 10_000, intervalMs: 20, what: `the processes of ${this.directory} are gone` },
+      { timeoutMs: 60_000, intervalMs: 20, what: `the processes of ${this.directory} are gone` },
     );
     if (this.#reaper.exitCode !== null || this.#reaper.signalCode !== null) return;
     this.#reaper.ref();
