@@ -147,13 +147,18 @@ export const cases: Readonly<Record<string, Case>> = {
   }),
   cascading: shows({
     order: ["writable A 1"],
-    never: ["elected A 1"],
+    never: ["draining A 1", "writable A 2"],
     says: [/"node3":\{[^}]*"reads":false,"why_reads":"does not stream"\}/],
   }),
   "foreign-member": shows({
     order: ["writable A 1", "elected A 1", "none"],
     never: ["writable A 2"],
     says: [/but has another system identifier than this cluster/],
+  }),
+  synchronous: shows({
+    order: ["writable A 1", "draining A 1", "none", "elected B 2", "writable B 2"],
+    never: ["writable A 2"],
+    says: [/its PostgreSQL does not serve connections/],
   }),
   "quorum-4.1": shows({
     order: ["writable A 1", "elected A 1", "none", "elected B 2", "writable B 2"],
