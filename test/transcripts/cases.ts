@@ -190,7 +190,10 @@ export const cases: Readonly<Record<string, Case>> = {
   "static-tie": shows({
     order: ["writable A 1", "none", "writable A 1"],
     never: ["writable B 2"],
-    says: [/10\.0\.0\.1:5432 and 10\.0\.0\.2:5432 both take writes/, /takes writes on timeline 3, but so does 10\.0\.0\.1:5432/],
+    says: [
+      /10\.0\.0\.1:5432 and 10\.0\.0\.2:5432 both take writes/,
+      /takes writes on timeline 3, but so does 10\.0\.0\.1:5432/,
+    ],
   }),
   "switchover-by-rest": shows({ order: ["writable A 1", "elected A 1", "writable B 2"], never: ["writable A 2"] }),
   "key-put-back": shows({
