@@ -162,6 +162,7 @@ export function whyNotReadable(state: EvidenceState, claim: MemberClaim, leader:
   if (now - probe.at > state.rules.freshMs) return "has not answered a probe lately";
   if (!probe.inRecovery) return "takes writes without being served as leader";
   if (claim.tags.noloadbalance) return "is tagged noloadbalance";
+  if (claim.tags.nostream === true) return "is tagged nostream";
   if (awayStates.has(claim.state)) return `is ${claim.state}`;
   return writable && streamIsMissing(state, claim.name, now) ? "does not stream" : "";
 }

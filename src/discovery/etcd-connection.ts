@@ -84,10 +84,11 @@ function rangeEnd(prefix: Buffer): Buffer {
   return Buffer.from([0]);
 }
 
-/** A short sentence for whatever was thrown. */
+/** A short sentence for whatever was thrown: the same for the same failure, so without the moment that the package puts into it. */
 export function describeError(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
-  return text.replace(/\s+/g, " ").slice(0, 300);
+  const timeless = text.replace(/ \(\d{4}-\d\d-\d\dT[\d:.]+Z\)/g, "").replace(/\.? Resolution note: *$/, "");
+  return timeless.replace(/\s+/g, " ").slice(0, 300);
 }
 
 export class EtcdConnection {

@@ -36,7 +36,8 @@ const flag = z
 
 /** Patroni's `tags`, of which only what routing needs is kept. */
 export const tagsSchema = z
-  .object({ noloadbalance: flag, nofailover: flag })
+  .object({ noloadbalance: flag, nofailover: flag, nostream: flag })
+  .transform(({ nostream, ...tags }): MemberTags => (nostream ? { ...tags, nostream } : tags))
   .catch({ noloadbalance: false, nofailover: false });
 
 const memberSchema = z.object({

@@ -33,6 +33,8 @@ export type LeaderState =
 export interface MemberTags {
   readonly noloadbalance: boolean;
   readonly nofailover: boolean;
+  /** Takes WAL from the archive alone (Patroni 4.x), and so never streams. */
+  readonly nostream?: boolean;
 }
 
 export interface Member {

@@ -17,7 +17,7 @@ const revision = z
   .string()
   .regex(/^\d{1,20}$/)
   .transform(BigInt);
-const tag = z.enum(["noloadbalance", "nofailover"]);
+const tag = z.enum(["noloadbalance", "nofailover", "nostream"]);
 const role = z.enum(["primary", "standby_leader", "replica", "unknown"]);
 
 const memberSchema = z.strictObject({
@@ -59,7 +59,7 @@ export const claimSchema = z.union([
 
 type ClaimLine = z.infer<typeof claimSchema>;
 
-const tagsOf = (tags: MemberTags): string[] => tag.options.filter((name) => tags[name]);
+const tagsOf = (tags: MemberTags): string[] => tag.options.filter((name) => tags[name] === true);
 
 /** Leaves out what is as it is by default. */
 function memberLine({ name, host, port, apiUrl, role, state, timeline, position, tags }: MemberClaim): object {
@@ -165,6 +165,10 @@ function memberOf({ api_url: apiUrl, tags, ...rest }: z.infer<typeof memberSchem
   return {
     ...rest,
     apiUrl,
-    tags: { noloadbalance: tags.includes("noloadbalance"), nofailover: tags.includes("nofailover") },
+    tags: {
+      noloadbalance: tags.includes("noloadbalance"),
+      nofailover: tags.includes("nofailover"),
+      ...(tags.includes("nostream") ? { nostream: true } : {}),
+    },
   };
 }

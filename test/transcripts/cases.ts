@@ -135,6 +135,66 @@ export const cases: Readonly<Record<string, Case>> = {
     never: ["writable A 2", "writable A 3"],
     says: [/takes writes on timeline 1, but timeline 2 has been written already/],
   }),
+  "nostream-4.1": shows({
+    order: ["writable A 1"],
+    says: [/"reads":false,"why_reads":"is tagged nostream"/, /"why_reads":"is in recovery and streams"/],
+    neverSays: [/tolerated for a while/],
+  }),
+  "node-killed": shows({
+    order: ["writable A 1", "elected A 1", "none", "elected B 2", "writable B 2"],
+    never: ["writable A 2", "draining A 1"],
+    says: [/"node1":null/],
+  }),
+  cascading: shows({
+    order: ["writable A 1"],
+    never: ["draining A 1", "writable A 2"],
+    says: [/"node3":\{[^}]*"reads":false,"why_reads":"does not stream"\}/],
+  }),
+  "foreign-member": shows({
+    order: ["writable A 1", "elected A 1", "none"],
+    never: ["writable A 2"],
+    says: [/but has another system identifier than this cluster/],
+  }),
+  synchronous: shows({
+    order: ["writable A 1", "draining A 1", "none", "elected B 2", "writable B 2"],
+    never: ["writable A 2"],
+    says: [/its PostgreSQL does not serve connections/],
+  }),
+  "quorum-4.1": shows({
+    order: ["writable A 1", "elected A 1", "none", "elected B 2", "writable B 2"],
+    never: ["writable A 2"],
+  }),
+  "standby-cluster": shows({
+    order: ["standby A 1"],
+    never: ["writable A 1"],
+    says: [/leads a standby cluster, which takes no writes by design/, /"reads":true/],
+  }),
+  "etcd-lost": shows({
+    order: ["writable A 1", "none", "elected A 1", "writable A 2"],
+    says: [/held the leader key of revision \d+ when etcd was last heard and takes writes/, /etcd does not answer: /],
+  }),
+  "etcd-lost-failsafe": (seen) => {
+    shows({ order: ["writable A 1"], says: [/etcd does not answer: /] })(seen);
+    const first = seen.leaders.findIndex((leader) => leader.startsWith("writable"));
+    expect(seen.leaders.slice(first)).toHaveLength(1);
+  },
+  "etcd-endpoint-lost": shows({ order: ["writable A 1"], never: ["writable A 2"], says: [/etcd does not answer: /] }),
+  "etcd-compacted": shows({ order: ["writable A 1"], never: ["writable A 2"], says: [/etcd does not answer: /] }),
+  "watch-silent": shows({ order: ["writable A 1"], never: ["writable A 2"], says: [/no answer to a read in \d+ ms/] }),
+  "etcd-token-expired": shows({
+    order: ["writable A 1"],
+    never: ["writable A 2"],
+    says: [/"paused":true/],
+    neverSays: [/secret/],
+  }),
+  "static-tie": shows({
+    order: ["writable A 1", "none", "writable A 1"],
+    never: ["writable B 2"],
+    says: [
+      /10\.0\.0\.1:5432 and 10\.0\.0\.2:5432 both take writes/,
+      /takes writes on timeline 3, but so does 10\.0\.0\.1:5432/,
+    ],
+  }),
   "switchover-by-rest": shows({ order: ["writable A 1", "elected A 1", "writable B 2"], never: ["writable A 2"] }),
   "key-put-back": shows({
     order: ["writable A 1", "none", "writable B 2", "elected A 3"],

@@ -196,8 +196,8 @@ export const faults: Readonly<Record<string, Scene>> = {
     },
   ),
   synchronous: onCluster(
-    "Synchronous mode: the only replica is killed and comes back, writes wait in PostgreSQL itself meanwhile.",
-    { members: 2, patroni: { dcs: { synchronous_mode: true, synchronous_mode_strict: true } } },
+    "Synchronous mode: the only replica is killed and comes back, then the leader hands over to it.",
+    { members: 2, patroni: { dcs: { synchronous_mode: true } } },
     async (stage, cluster) => {
       const replica = await aReplica(cluster);
       await cluster.killNode(replica);
@@ -241,13 +241,18 @@ export const faults: Readonly<Record<string, Scene>> = {
     },
   ),
   cascading: onCluster(
-    "A replica that replicates from another one, whose machine goes away: it finds the leader's stream.",
+    "A replica that replicates from another one, whose machine goes away: it loses its stream, its reads, and finds the leader's.",
     { patroni: { tags: { node3: { replicatefrom: "node2" } } }, unhealthy: true },
     async (stage, cluster) => {
       await stage.readable(3);
       await cluster.killNode("node2");
-      await stage.readable(2);
-      await sleep(3000);
+      await stage.until(
+        "it is out of service",
+        ({ members }) => members.filter(({ readable }) => readable).length === 1,
+      );
+      await stage.until("it streams", ({ members }) =>
+        members.some(({ name, streaming }) => name === "node3" && streaming === true),
+      );
     },
   ),
 };

@@ -387,6 +387,11 @@ describe("members", () => {
     const cluster = etcd().says({ members }).key("a").wait(1).takesWrites("a").probe("b", {}).probe("c", {});
     expect(cluster.member("b").reason).toBe("is tagged noloadbalance");
     expect(cluster.member("c").reason).toBe("is stopping");
+    const nostream = new Map([
+      ...members,
+      ["b", member("b", { tags: { ...tags, noloadbalance: false, nostream: true } })],
+    ]);
+    expect(cluster.says({ members: nostream }).member("b").reason).toBe("is tagged nostream");
     expect(steady().probe("b", {}).wait(3100).member("b").readable).toBe(false);
   });
 

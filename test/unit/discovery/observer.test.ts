@@ -3,7 +3,10 @@ import type { Logger } from "../../../src/core/logger.ts";
 import { lsn, millis } from "../../../src/core/units.ts";
 import type { ProbeTarget, SqlEvidence, SqlProber } from "../../../src/discovery/feed.ts";
 import { ClusterObserver, observeCluster } from "../../../src/discovery/observer.ts";
+import type { Paper } from "../../../src/discovery/recorder.ts";
+import { beliefsOf, beliefsThen, replay } from "../../../src/discovery/replay.ts";
 import type { LeaderState } from "../../../src/discovery/topology.ts";
+import { readTranscript } from "../../../src/discovery/transcript.ts";
 import { FakeClock, settle } from "../../support/fake-clock.ts";
 
 type Answer = { readonly inRecovery: boolean; readonly timeline?: number; readonly position?: number } | string;
@@ -63,7 +66,7 @@ const B = "10.0.0.2:5432";
 const brief = (leader: LeaderState): string =>
   leader.kind === "none" ? "none" : `${leader.kind} ${leader.member} ${leader.epoch.sequence}`;
 
-function setup() {
+function setup(paper?: Paper) {
   const clock = new FakeClock();
   const servers = new Servers(clock);
   const lines: string[] = [];
@@ -75,7 +78,11 @@ function setup() {
     { host: "10.0.0.1", port: 5432 },
     { host: "10.0.0.2", port: 5432 },
   ];
-  const observer = observeCluster(clock, logger, servers, { cluster: "main", source: { kind: "static", hosts } });
+  const observer = observeCluster(clock, logger, servers, {
+    cluster: "main",
+    source: { kind: "static", hosts },
+    ...(paper === undefined ? {} : { paper }),
+  });
   const told: string[] = [];
   observer.subscribe((now) => told.push(brief(now.leader)));
   servers.answers.set(A, { inRecovery: false });
@@ -202,6 +209,28 @@ describe("a cluster observer", () => {
     await clock.advance(5000);
     expect(brief(observer.current().leader)).toBe(`writable ${B} 2`);
     expect(lines.filter((line) => line === "leader is writable")).toHaveLength(2);
+  });
+
+  test("writes down what it sees, so that a replay believes the same at the same moments", async () => {
+    const lines: string[] = [];
+    const pages: Paper = { write: (line) => lines.push(line), turn: () => lines.splice(0) };
+    const { observer, servers, clock } = setup(pages);
+    await clock.advance(700);
+    observer.start();
+    await clock.advance(1500);
+    servers.answers.set(A, "connection refused");
+    await clock.advance(3000);
+    servers.answers.set(A, { inRecovery: true, timeline: 2 });
+    servers.answers.set(B, { inRecovery: false, timeline: 2 });
+    servers.delayMs = 7;
+    await clock.advance(2000);
+    // Answers that never come: what is believed changes with time alone.
+    servers.delayMs = 60_000;
+    await clock.advance(9000);
+    const transcript = readTranscript(lines.join("\n"));
+    expect(beliefsOf(transcript)).toEqual(beliefsThen(transcript));
+    expect(transcript.entries.map(({ kind }) => kind)).toContain("time");
+    expect([...replay(transcript)].at(-1)?.topology).toEqual(observer.current());
   });
 
   test("is silent after it was closed", async () => {
