@@ -298,6 +298,9 @@ export class Steering {
   }
 
   #openGate(group: Group, pool: Pool, { leader }: Topology): void {
+    const { tested: ready, login } = pool.counts;
+    const { user, database } = group.place;
+    this.#logger.debug({ user, database, ready, login }, "servers were opened before the leader took writes");
     if (leader.kind === "writable" && this.#pools.openGate(pool, leader.epoch.sequence)) group.write = pool;
     else this.#pools.fence((identity) => identity === pool.identity, "it is not needed");
   }
