@@ -116,7 +116,7 @@ function connectionsCell({ servers, waiting_clients }: MemberDocument): string {
   const { active, idle, login, tested } = servers;
   const parts = [`${active} active`, `${idle} idle`];
   if (login > 0) parts.push(`${login} logging in`);
-  if (tested > 0) parts.push(`${tested} being reset`);
+  if (tested > 0) parts.push(`${tested} being prepared`);
   if (waiting_clients > 0) parts.push(`${waiting_clients} waiting`);
   return parts.join(", ");
 }

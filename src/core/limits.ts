@@ -27,6 +27,8 @@ export const OWN_NOTICES_MAX = 16;
 export const RESEND_MAX = 3;
 /** First wait after a failed server login; doubles up to `server_login_retry`. Short, because a promotion takes a fraction of a second. */
 export const LOGIN_RETRY_INITIAL_MS = 10;
+/** Wait after a failed login to a leader that is not writable yet: while it starts it refuses, and its promotion takes less than a second. */
+export const EARLY_RETRY_MS = 100;
 /** A request of our own (ROLLBACK, reset, check or connect query) that takes longer costs the server its connection. */
 export const RESET_TIMEOUT_MS = 5_000;
 /**

@@ -117,7 +117,7 @@ const clusterRows: readonly MetricRow[] = [
   ),
   ofClusters(
     "pgsteer_servers",
-    "Connections to PostgreSQL by state: login, idle (free to be lent), active (lent to a client), tested (being reset).",
+    "Connections to PostgreSQL by state: login, idle (free to be lent), active (lent to a client), tested (being reset or checked, or ready for a new leader that does not take writes yet).",
     ["member", "purpose", "state"],
     ({ pools }) =>
       perPurpose(

@@ -1,13 +1,15 @@
-// How a pool comes by a new server: login, the gate for writes, the database's connect_query; and the pause after a failure.
+// How a pool comes by a new server: login, the gate for writes, the database's connect_query; and the pause after a failure. While
+// the gate is shut, servers in recovery are kept in front of it: when it opens, each has to say that it takes writes now.
 
 import { Backoff } from "../core/backoff.ts";
 import type { Clock, Timer } from "../core/clock.ts";
-import { LOGIN_RETRY_INITIAL_MS } from "../core/limits.ts";
+import { EARLY_RETRY_MS, LOGIN_RETRY_INITIAL_MS } from "../core/limits.ts";
+import { millis } from "../core/units.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
 import type { ErrorFields } from "../protocol/messages.ts";
 import type { Transport } from "../protocol/transport.ts";
 import type { LoginFacts } from "./login-facts.ts";
-import type { PoolIdentity, PoolOptions, PoolSupply } from "./pool-terms.ts";
+import { isEarly, type PoolIdentity, type PoolOptions, type PoolSupply } from "./pool-terms.ts";
 import { Server, type ServerOwner } from "./server.ts";
 import { isTransient, type LoginFailure, ServerLogin } from "./server-login.ts";
 import { decodeSettings, settingsQuestion } from "./settings.ts";
@@ -36,6 +38,9 @@ export class Openings {
   readonly #logins = new Set<ServerLogin>();
   /** Logged in, and not yet fit to be lent. */
   readonly #fresh = new Set<Server>();
+  /** Logged in, and in front of the gate. */
+  readonly #early = new Set<Server>();
+  #gateIsShut: boolean;
   #options: PoolOptions;
   #backoff: Backoff;
   #pause: Timer | null = null;
@@ -55,6 +60,7 @@ export class Openings {
     this.#tested = tested;
     this.#sink = sink;
     this.#backoff = backoffOf(options);
+    this.#gateIsShut = isEarly(identity);
   }
 
   /** Connections that are not logged in yet. */
@@ -65,6 +71,21 @@ export class Openings {
   /** Servers that will be there soon, if all goes well. */
   get underway(): number {
     return this.#logins.size + this.#fresh.size;
+  }
+
+  /** All that are in none of the pool's own lists: logins, and those that wait for the gate. */
+  get size(): number {
+    return this.#logins.size + this.#early.size;
+  }
+
+  /** Servers that wait for the gate. */
+  get early(): ReadonlySet<Server> {
+    return this.#early;
+  }
+
+  /** Whether nothing of it may be lent yet. */
+  get gateIsShut(): boolean {
+    return this.#gateIsShut;
   }
 
   /** Nothing should be opened now: it has just failed. */
@@ -82,11 +103,13 @@ export class Openings {
     const { connectQuery, ...how } = this.#supply.login();
     const { serverConnectTimeoutMs: timeoutMs, keepAlive } = this.#options;
     const parameters = dedicated?.parameters ?? new Map<string, string>();
+    const isEarlyLogin = this.#gateIsShut;
     const options = { endpoint, user, database: dbname, parameters, ...how, timeoutMs, keepAlive };
     const login = new ServerLogin(this.#clock, options, {
       loggedIn: (transport, facts) => {
         this.#logins.delete(login);
-        this.#loggedIn(transport, facts, connectQuery);
+        if (isEarlyLogin) this.#loggedInEarly(transport, facts);
+        else this.#loggedIn(transport, facts, connectQuery);
       },
       failed: (failure) => {
         this.#logins.delete(login);
@@ -97,10 +120,11 @@ export class Openings {
     this.#logins.add(login);
   }
 
-  /** Opens nothing for a while, which grows with each failure. */
+  /** Opens nothing for a while, which grows with each failure; not so in front of the gate, behind which clients wait. */
   pause(): void {
     if (this.#pause !== null) return;
-    this.#pause = this.#clock.after(this.#backoff.next(), () => {
+    const wait = this.#gateIsShut ? millis(EARLY_RETRY_MS) : this.#backoff.next();
+    this.#pause = this.#clock.after(wait, () => {
       this.#pause = null;
       this.#sink.retry();
     });
@@ -108,7 +132,19 @@ export class Openings {
 
   /** A server is closed. One that was not fit to be lent yet makes the next wait. */
   lost(server: Server): void {
-    if (this.#fresh.delete(server)) this.pause();
+    if (this.#fresh.delete(server) || this.#early.delete(server)) this.pause();
+  }
+
+  /** The leader takes writes, it is said: each server that waits is asked. */
+  openGate(): void {
+    this.#gateIsShut = false;
+    this.#pause?.cancel();
+    this.#pause = null;
+    for (const server of this.#early) {
+      this.#fresh.add(server);
+      this.#prove(server);
+    }
+    this.#early.clear();
   }
 
   /** Gives up, for good: the sink hears nothing more. Servers that are logged in are its own to close. */
@@ -118,6 +154,25 @@ export class Openings {
     for (const login of this.#logins) login.abort();
     this.#logins.clear();
     this.#fresh.clear();
+    this.#early.clear();
+  }
+
+  /** Asked at once, so that the answer that counts comes from a server that knows the question. */
+  #loggedInEarly(transport: Transport, facts: LoginFacts): void {
+    const server = new Server(transport, facts, this.#sink);
+    this.#fresh.add(server);
+    this.#tested.ask(server, RECOVERY_QUESTION, "the question after recovery", () => {
+      if (!this.#gateIsShut) return this.#prove(server);
+      this.#fresh.delete(server);
+      this.#early.add(server);
+    });
+  }
+
+  /** Asks a server that was there before the gate opened: what it said at its login is no longer the point. */
+  #prove(server: Server): void {
+    this.#tested.ask(server, RECOVERY_QUESTION, "the question after recovery", (result) =>
+      this.#admit(server, result.ok ? result.row?.[0] === "t" : null, this.#supply.login().connectQuery),
+    );
   }
 
   #loggedIn(transport: Transport, facts: LoginFacts, connectQuery: string | null): void {
@@ -127,7 +182,7 @@ export class Openings {
     if (reported !== undefined) return this.#admit(server, reported === "on", connectQuery);
     // Before PostgreSQL 14 nothing is reported: ask. What serves physical replication knows no SQL; discovery has asked.
     if (this.#identity.dedicated !== undefined) return this.#admit(server, null, null);
-    this.#tested.ask(server, "SELECT pg_catalog.pg_is_in_recovery()", "the question after recovery", (result) =>
+    this.#tested.ask(server, RECOVERY_QUESTION, "the question after recovery", (result) =>
       this.#admit(server, result.ok ? result.row?.[0] === "t" : null, connectQuery),
     );
   }
@@ -166,6 +221,8 @@ export class Openings {
     this.#sink.opened(server);
   }
 }
+
+const RECOVERY_QUESTION = "SELECT pg_catalog.pg_is_in_recovery()";
 
 /** Whatever could be a setting of the user's own, in lower case: one that is none has no value. */
 const customNames = (sql: string): Set<string> => new Set(sql.toLowerCase().match(/\b[a-z_]\w*\.[a-z_]\w*/g) ?? []);

@@ -58,11 +58,17 @@ export interface PoolIdentity extends Place {
   readonly endpoint: Endpoint;
   /** `write`: its servers must be out of recovery; `read`: they may be anything. */
   readonly purpose: "write" | "read";
-  /** Sequence of the leadership under which its write connections were opened; 0 for reads. */
+  /** Sequence of the leadership under which its write connections serve; EARLY before there is any, 0 for reads. */
   readonly epoch: number;
   /** Absent: it serves whoever comes. */
   readonly dedicated?: Dedicated;
 }
+
+/** Of a pool for writes whose gate is still shut: it opens servers, and lends none before it has an epoch. */
+export const EARLY = 0;
+
+/** Whether the pool gets ready for a leader that does not take writes yet. */
+export const isEarly = ({ purpose, epoch }: PoolIdentity): boolean => purpose === "write" && epoch === EARLY;
 
 /** How a pool logs in to its servers. */
 export interface PoolLogin {

@@ -7,35 +7,34 @@ import type { Clock, Timer } from "../core/clock.ts";
 import { REFILL_RETRY_MS } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
 import { type Millis, millis } from "../core/units.ts";
-import { TransactionStatus } from "../protocol/constants.ts";
 import { clean, isClean, type ReleaseMode, spoilt } from "./cleaning.ts";
+import { IdleServers } from "./idle-servers.ts";
 import { isShutdown, type LossCause, memberIsGoing } from "./loss.ts";
 import { Openings, type OpeningsSink } from "./openings.ts";
 import type { PoolCounters, PoolIdentity, PoolObserver, PoolOptions, PoolSupply, Waiter } from "./pool-terms.ts";
 import type { QuotaMember, Quotas, Share } from "./quotas.ts";
 import type { Server } from "./server.ts";
-import { isExpired, isUnused, mustCheck } from "./server-age.ts";
+import { isExpired, mustCheck, outlived } from "./server-age.ts";
 import { type LoginFailure, loginError } from "./server-login.ts";
 import { TestedServers } from "./tested-servers.ts";
 import { WaitQueue } from "./wait-queue.ts";
 
 export class Pool implements OpeningsSink, QuotaMember {
-  readonly identity: PoolIdentity;
   readonly counters: PoolCounters = { logins: 0, loginFailures: 0, serversClosed: 0, leases: 0 };
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #supply: PoolSupply;
   readonly #observer: PoolObserver;
   readonly #share: Share;
-  /** Oldest first. */
-  readonly #idle: Server[] = [];
+  readonly #idle = new IdleServers();
   readonly #active = new Set<Server>();
   readonly #tested: TestedServers;
-  /** Those of the tested that are asked whether they still answer, for a client that waits. */
-  readonly #checked = new Set<Server>();
   readonly #openings: Openings;
   readonly #waiters: WaitQueue<Waiter>;
+  #identity: PoolIdentity;
   #options: PoolOptions;
+  /** Servers that will be wanted when the gate opens. */
+  #wanted = 0;
   /** Until the next waiter may have a server of the reserve. */
   #reserve: Timer | null = null;
   /** `min_pool_size` is not kept before. */
@@ -53,7 +52,7 @@ export class Pool implements OpeningsSink, QuotaMember {
   ) {
     this.#clock = clock;
     this.#logger = logger;
-    this.identity = identity;
+    this.#identity = identity;
     this.#supply = supply;
     this.#options = options;
     this.#observer = observer;
@@ -63,12 +62,16 @@ export class Pool implements OpeningsSink, QuotaMember {
     this.#share = quotas.join(this);
   }
 
+  get identity(): PoolIdentity {
+    return this.#identity;
+  }
+
   /** Connections by state, and who waits. */
   get counts(): { idle: number; active: number; tested: number; login: number; waiting: number } {
     return {
-      idle: this.#idle.length,
+      idle: this.#idle.size,
       active: this.#active.size,
-      tested: this.#tested.size,
+      tested: this.#tested.size + this.#openings.early.size,
       login: this.#openings.logins,
       waiting: this.#waiters.size,
     };
@@ -76,7 +79,7 @@ export class Pool implements OpeningsSink, QuotaMember {
 
   /** Connections in its lists. */
   get size(): number {
-    return this.#idle.length + this.#active.size + this.#tested.size + this.#openings.logins;
+    return this.#idle.size + this.#active.size + this.#tested.size + this.#openings.size;
   }
 
   /** Servers that are lent now. */
@@ -96,7 +99,8 @@ export class Pool implements OpeningsSink, QuotaMember {
   /** Servers to keep though nobody needs them now. */
   get #floor(): number {
     const { minPoolSize, poolSize } = this.#options;
-    return minPoolSize > 0 && this.#supply.inDemand() ? Math.min(minPoolSize, poolSize) : 0;
+    const kept = minPoolSize > 0 && this.#supply.inDemand() ? minPoolSize : 0;
+    return Math.min(Math.max(kept, this.#wanted), poolSize);
   }
 
   /** Takes new settings. Servers that are too many leave as they become idle. */
@@ -104,11 +108,25 @@ export class Pool implements OpeningsSink, QuotaMember {
     this.#options = options;
     this.#waiters.resize(options.waitQueueMax);
     this.#openings.reconfigure(options);
-    while (this.#idle[0] !== undefined && this.size > options.poolSize) this.#discard(this.#idle[0], "pool_size");
+    while (this.#idle.size > 0 && this.size > options.poolSize) this.evictIdle("pool_size");
     this.#reserve?.cancel();
     this.#reserve = null;
     this.#serve();
     this.#refill();
+  }
+
+  /** While the gate is shut: has servers ready for so many, none of which is lent before. */
+  prepare(wanted: number): void {
+    assert(this.#openings.gateIsShut, "prepared behind its gate");
+    this.#wanted = wanted;
+    this.#refill();
+  }
+
+  /** Its member leads, under this epoch: those of its servers that say so themselves can be lent from now on. */
+  openGate(epoch: number): void {
+    this.#identity = { ...this.#identity, epoch };
+    this.#wanted = 0;
+    this.#openings.openGate();
   }
 
   /** Cut for good: ask for another pool. */
@@ -118,11 +136,11 @@ export class Pool implements OpeningsSink, QuotaMember {
 
   /** A server now; or null: the waiter stands in the queue, or has already been refused. The caller lends it to its holder. */
   acquire(waiter: Waiter): Server | null {
-    assert(!this.#fenced, "acquired from a fenced pool");
+    assert(!this.#fenced && !this.#openings.gateIsShut, "acquired from a pool that is fenced, or not open yet");
     if (this.#waiters.size === 0) {
-      const server = this.#nextIdle();
+      const server = this.#idle.next(this.#options.serverRoundRobin);
       if (server !== undefined && !mustCheck(server, this.#options, this.#clock.now())) {
-        this.#removeIdle(server);
+        this.#idle.remove(server);
         return this.#take(server);
       }
     }
@@ -142,15 +160,6 @@ export class Pool implements OpeningsSink, QuotaMember {
   get obstacle(): string {
     const full = this.size >= this.#options.poolSize ? null : this.#share.obstacle;
     return full ?? "All servers of the pool are in use.";
-  }
-
-  #nextIdle(): Server | undefined {
-    return this.#options.serverRoundRobin ? this.#idle[0] : this.#idle.at(-1);
-  }
-
-  #removeIdle(server: Server): void {
-    if (server === this.#idle.at(-1)) this.#idle.pop();
-    else this.#idle.splice(this.#idle.indexOf(server), 1);
   }
 
   #take(server: Server): Server {
@@ -191,7 +200,7 @@ export class Pool implements OpeningsSink, QuotaMember {
   /** Its session belongs to a role that is no more: so do those of all others here. */
   #roleDropped(server: Server): void {
     for (const each of [...this.#active, ...this.#tested.all()]) each.doubtful = true;
-    for (const each of [server, ...this.#idle]) this.#discard(each, "its role was dropped");
+    for (const each of [server, ...this.#idle.all()]) this.#discard(each, "its role was dropped");
   }
 
   /** An idle server, in no list: to the oldest waiter, or to the others that are idle. */
@@ -203,7 +212,7 @@ export class Pool implements OpeningsSink, QuotaMember {
     const waiter = this.#waiters.shift();
     if (waiter !== null) waiter.granted(this.#take(server));
     else {
-      this.#idle.push(server);
+      this.#idle.add(server);
       this.#share.spare();
     }
     if (this.#waiters.size > 0) this.#serve();
@@ -228,9 +237,9 @@ export class Pool implements OpeningsSink, QuotaMember {
   #serve(): void {
     if (this.#fenced) return;
     while (this.#waiters.size > this.#underway) {
-      const server = this.#nextIdle();
+      const server = this.#idle.next(this.#options.serverRoundRobin);
       if (server === undefined) break;
-      this.#removeIdle(server);
+      this.#idle.remove(server);
       const waiter = mustCheck(server, this.#options, this.#clock.now()) ? null : this.#waiters.shift();
       if (waiter === null) this.#check(server);
       else waiter.granted(this.#take(server));
@@ -240,14 +249,12 @@ export class Pool implements OpeningsSink, QuotaMember {
 
   /** Servers that will soon be there for those who wait. */
   get #underway(): number {
-    return this.#openings.underway + this.#checked.size;
+    return this.#openings.underway + this.#tested.checks;
   }
 
   #check(server: Server): void {
-    this.#checked.add(server);
-    this.#tested.ask(server, this.#options.serverCheckQuery ?? "", "server_check_query", (result) => {
-      this.#checked.delete(server);
-      if (result.ok && server.status === TransactionStatus.Idle) this.#offer(server);
+    this.#tested.check(server, this.#options.serverCheckQuery ?? "", (answers) => {
+      if (answers) this.#offer(server);
       else this.#discard(server, "server_check_query failed");
     });
   }
@@ -295,6 +302,8 @@ export class Pool implements OpeningsSink, QuotaMember {
 
   loginFailed(failure: LoginFailure): void {
     this.counters.loginFailures += 1;
+    // A leader that starts refuses for a while: to be expected, and its probes tell of it.
+    if (this.#openings.gateIsShut && failure.transient) return this.#share.give();
     this.#failed(failure, "server login failed");
     // Too many connections, say, is no sign that the member is going.
     const away = failure.transient && (failure.kind === "unreachable" || isShutdown(failure.fields));
@@ -324,9 +333,8 @@ export class Pool implements OpeningsSink, QuotaMember {
 
   serverClosed(server: Server, cause: LossCause): void {
     this.counters.serversClosed += 1;
-    if (this.#idle.includes(server)) this.#removeIdle(server);
+    this.#idle.remove(server);
     this.#tested.forget(server);
-    this.#checked.delete(server);
     this.#openings.lost(server);
     // An active one stays listed until its holder, who hears of it next, releases it.
     const { endpoint, user, database } = this.identity;
@@ -344,28 +352,28 @@ export class Pool implements OpeningsSink, QuotaMember {
   }
 
   get idleSince(): Millis | null {
-    return this.#idle[0]?.idleSince ?? null;
+    return this.#idle.oldest?.idleSince ?? null;
   }
 
-  evictIdle(): void {
-    const server = this.#idle[0];
-    if (server !== undefined) this.#discard(server, "its place is needed by another pool");
+  evictIdle(reason = "its place is needed by another pool"): void {
+    const server = this.#idle.oldest;
+    if (server !== undefined) this.#discard(server, reason);
   }
 
   retry(): void {
     this.#serve();
+    if (this.#wanted > 0) this.#refill();
   }
 
   /** Closes idle servers that are too old or too long unused, and opens what is missing to `min_pool_size`. */
   sweep(): void {
     const now = this.#clock.now();
     const floor = this.#floor;
-    for (const server of [...this.#idle]) {
+    for (const server of this.#idle.all()) {
       // Closing one can move others.
-      if (!this.#idle.includes(server)) continue;
-      const unused = isUnused(server, this.#options, now) && this.size > floor;
-      if (unused) this.#discard(server, "server_idle_timeout");
-      else if (isExpired(server, this.#options, now)) this.#discard(server, "server_lifetime");
+      if (!this.#idle.has(server)) continue;
+      const reason = outlived(server, this.#options, now, this.size > floor);
+      if (reason !== null) this.#discard(server, reason);
     }
     this.#refill();
   }
@@ -376,11 +384,11 @@ export class Pool implements OpeningsSink, QuotaMember {
     this.#fenced = true;
     this.#reserve?.cancel();
     this.#share.leave();
-    const logins = this.#openings.logins;
+    const { logins } = this.#openings;
+    const servers = [...this.#idle.all(), ...this.#tested.all(), ...this.#openings.early, ...this.#active];
     this.#openings.abort();
     for (let login = 0; login < logins; login += 1) this.#share.give();
-    const cause: LossCause = { kind: "fenced", reason };
-    for (const server of [...this.#idle, ...this.#tested.all(), ...this.#active]) server.close(cause);
+    for (const server of servers) server.close({ kind: "fenced", reason });
     for (const waiter of this.#waiters.drain()) waiter.evicted();
   }
 

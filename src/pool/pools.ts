@@ -73,6 +73,16 @@ export class Pools {
     return pool;
   }
 
+  /** An early pool becomes that of its member's leadership `epoch`. False where there is one already: then it stays early. */
+  openGate(pool: Pool, epoch: number): boolean {
+    const key = keyOf({ ...pool.identity, epoch });
+    if (this.#pools.has(key)) return false;
+    this.#pools.delete(keyOf(pool.identity));
+    this.#pools.set(key, pool);
+    pool.openGate(epoch);
+    return true;
+  }
+
   all(): Iterable<Pool> {
     return this.#pools.values();
   }

@@ -4,12 +4,15 @@
 import type { Clock } from "../core/clock.ts";
 import { RESET_TIMEOUT_MS } from "../core/limits.ts";
 import { millis } from "../core/units.ts";
+import { TransactionStatus } from "../protocol/constants.ts";
 import type { OwnResult } from "./own-answer.ts";
 import type { Server } from "./server.ts";
 
 export class TestedServers {
   readonly #clock: Clock;
   readonly #servers = new Set<Server>();
+  /** Those of them that are asked whether they still answer, for a client that waits. */
+  readonly #checked = new Set<Server>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -31,9 +34,24 @@ export class TestedServers {
     });
   }
 
+  /** Servers that are checked now. */
+  get checks(): number {
+    return this.#checked.size;
+  }
+
+  /** Asks an idle server whether it still answers; then as `ask`. */
+  check(server: Server, sql: string, answered: (answers: boolean) => void): void {
+    this.#checked.add(server);
+    this.ask(server, sql, "server_check_query", (result) => {
+      this.#checked.delete(server);
+      answered(result.ok && server.status === TransactionStatus.Idle);
+    });
+  }
+
   /** It is closed. */
   forget(server: Server): void {
     this.#servers.delete(server);
+    this.#checked.delete(server);
   }
 
   /**

@@ -12,7 +12,16 @@ import type { TopologyFeed } from "../discovery/feed.ts";
 import type { LeaderState, Member, MemberName, Topology } from "../discovery/topology.ts";
 import { byAdministrator, type LossCause } from "../pool/loss.ts";
 import type { Pool } from "../pool/pool.ts";
-import type { Dedicated, Place, PoolIdentity, PoolLogin, PoolSupply, Waiter } from "../pool/pool-terms.ts";
+import {
+  type Dedicated,
+  EARLY,
+  isEarly,
+  type Place,
+  type PoolIdentity,
+  type PoolLogin,
+  type PoolSupply,
+  type Waiter,
+} from "../pool/pool-terms.ts";
 import { Pools, type PoolTotals } from "../pool/pools.ts";
 import type { Quotas } from "../pool/quotas.ts";
 import type { Server } from "../pool/server.ts";
@@ -21,6 +30,7 @@ import type { Balance } from "../routing/balance.ts";
 import { type Decision, route } from "../routing/route.ts";
 import type { Target } from "../routing/target.ts";
 import type { Directory } from "./directory.ts";
+import { EarlyPools } from "./early-pools.ts";
 import { LifeSigns } from "./life-signs.ts";
 import { noWitness, type Witness } from "./witness.ts";
 
@@ -79,8 +89,9 @@ export class Steering {
   /** When each member was last seen to be named leader. */
   readonly #ledAt = new Map<MemberName, Millis>();
   readonly #clock: Clock;
+  readonly #early: EarlyPools<Group, Pool>;
+  #urgent = false;
   #options: SteeringOptions;
-  #heldWrites = 0;
 
   constructor(
     clock: Clock,
@@ -105,6 +116,7 @@ export class Steering {
       },
       failed: (pool, reason) => feed.report(pool.identity.endpoint.member, { kind: "failed", reason }),
     });
+    this.#early = new EarlyPools((group, topology) => this.#earlyPool(group, topology));
     this.#unsubscribe = feed.subscribe((now, before) => this.#follow(now, before));
   }
 
@@ -204,7 +216,10 @@ export class Steering {
   }
 
   #withdraw(seeker: Seeker): void {
-    if (this.#held.delete(seeker) && seeker.target === "primary") this.#countHeldWrites(-1);
+    if (this.#held.delete(seeker) && seeker.target === "primary") {
+      this.#early.leave(seeker.group);
+      this.#hurry();
+    }
     seeker.pool?.leave(seeker);
     seeker.pool = null;
   }
@@ -246,26 +261,59 @@ export class Steering {
     this.#held.add(seeker);
     if (seeker.target !== "primary") return;
     this.witness.held(seeker);
-    this.#countHeldWrites(1);
+    this.#early.enter(seeker.group, this.#feed.current());
+    this.#hurry();
   }
 
-  #countHeldWrites(by: number): void {
-    const before = this.#heldWrites > 0;
-    this.#heldWrites += by;
-    if (before !== this.#heldWrites > 0) this.#feed.setUrgent(this.#heldWrites > 0);
+  /** The gate is probed often while somebody waits for it. */
+  #hurry(): void {
+    const { anyWaiting } = this.#early;
+    if (this.#urgent === anyWaiting) return;
+    this.#urgent = anyWaiting;
+    this.#feed.setUrgent(anyWaiting);
   }
 
   #poolFor(group: Group, decision: Decision & { kind: "member" }): Pool {
     const { member, purpose, epoch } = decision;
     const known = purpose === "write" ? group.write : group.reads.get(member.name);
     if (known && !known.fenced && known.identity.epoch === epoch && leadsTo(known.identity, member)) return known;
-    const endpoint = { member: member.name, host: member.host, port: member.port };
-    const { place, dedicated } = group;
-    const identity: PoolIdentity = { ...place, endpoint, purpose, epoch, ...(dedicated && { dedicated }) };
-    const pool = this.#pools.of(identity, this.#supplyOf(group));
+    const pool = this.#poolOf(group, member, purpose, epoch);
     if (purpose === "write") group.write = pool;
     else group.reads.set(member.name, pool);
     return pool;
+  }
+
+  #poolOf(group: Group, member: Member, purpose: "write" | "read", epoch: number): Pool {
+    const { place, dedicated } = group;
+    const endpoint = { member: member.name, host: member.host, port: member.port };
+    const identity: PoolIdentity = { ...place, endpoint, purpose, epoch, ...(dedicated && { dedicated }) };
+    return this.#pools.of(identity, this.#supplyOf(group));
+  }
+
+  /** Null for a group that needs none: its client has a server of its own, or the leader has only been doubted for a moment. */
+  #earlyPool(group: Group, { leader, members }: Topology): Pool | null {
+    if (leader.kind !== "elected" || group.dedicated !== undefined) return null;
+    const { write } = group;
+    if (write !== null && !write.fenced && write.identity.epoch === leader.epoch.sequence && write.size > 0)
+      return null;
+    const member = members.get(leader.member);
+    return member === undefined ? null : this.#poolOf(group, member, "write", EARLY);
+  }
+
+  /** Groups that have servers whether somebody waits or not. */
+  *#standing(): Iterable<Group> {
+    for (const group of this.#groups.values()) {
+      const { minPoolSize } = this.#options.directory.poolOptions(group.place);
+      if (minPoolSize > 0 && this.#supplyOf(group).inDemand()) yield group;
+    }
+  }
+
+  #openGate(group: Group, pool: Pool, { leader }: Topology): void {
+    const { tested: ready, login } = pool.counts;
+    const { user, database } = group.place;
+    this.#logger.debug({ user, database, ready, login }, "servers were opened before the leader took writes");
+    if (leader.kind === "writable" && this.#pools.openGate(pool, leader.epoch.sequence)) group.write = pool;
+    else this.#pools.fence((identity) => identity === pool.identity, "it is not needed");
   }
 
   #loginOf(place: Place): PoolLogin {
@@ -288,6 +336,7 @@ export class Steering {
       if (leader !== null) this.#ledAt.set(leader, this.#clock.now());
     }
     this.#cut(now, before);
+    this.#early.follow(now, this.#standing(), (group, pool) => this.#openGate(group, pool, now));
     const writable = now.leader.kind === "writable";
     this.#pools.evictWaiters(({ purpose, endpoint }) =>
       purpose === "write" ? !writable : now.members.get(endpoint.member)?.readable !== true,
@@ -301,10 +350,12 @@ export class Steering {
     const was = leaderName(before.leader);
     const deposed = was !== null && was !== leaderName(now.leader) ? was : null;
     if (deposed !== null) this.#logger.info({ member: deposed, epoch }, "leader deposed: its connections are cut");
-    const cut = this.#pools.fence(({ purpose, endpoint, epoch: opened }) => {
+    const cut = this.#pools.fence((identity) => {
+      const { purpose, endpoint, epoch: opened } = identity;
       if (endpoint.member === deposed) return true;
       const member = now.members.get(endpoint.member);
       if (member === undefined || member.host !== endpoint.host || member.port !== endpoint.port) return true;
+      if (isEarly(identity)) return !this.#early.isFor(identity, now);
       return purpose === "write" && (!leads || opened !== epoch);
     }, "the member was deposed");
     this.witness.cut(cut);
