@@ -278,6 +278,20 @@ describe("a client", () => {
     ]);
   });
 
+  test("that PostgreSQL itself tells to try again is served", () => {
+    const again = { ...answered(7000, "fail"), id: 2, message: "could not serialize access due to concurrent update" };
+    expect(found(judge(writable(0, 10_000), answered(4000), again, contents()))).toEqual([]);
+    const ours = { ...again, message: "the transaction was rolled back because its server is gone" };
+    expect(found(judge(writable(0, 10_000), answered(4000), ours, contents()))).toEqual(["stuck"]);
+  });
+
+  test("whose transfers wait for rows waits while any pgsteer is stopped", () => {
+    const transfer = operation(1, { kind: "transfer", outcome: "fail", completedAt: 4000 });
+    const stopped = fault(3000, 8000, ["pgsteer2"]);
+    expect(found(judge(writable(0, 10_000), stopped, transfer, contents()))).toEqual([]);
+    expect(found(judge(writable(0, 10_000), stopped, { ...transfer, kind: "long" }, contents()))).toEqual(["stuck"]);
+  });
+
   test("waits while the leader is one of an older timeline than was written before", () => {
     expect(found(judge(writable(0, 5000, 2), writable(5000, 10_000, 1), answered(4000), contents()))).toEqual([]);
     expect(found(judge(writable(0, 5000, 1), writable(4500, 10_000, 2), answered(4000), contents()))).toEqual([

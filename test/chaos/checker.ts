@@ -269,6 +269,11 @@ function joined(list: readonly Span[]): Span[] {
   return result;
 }
 
+/** Whether PostgreSQL itself has answered: that two transfers met is an answer, too. */
+function served({ outcome, message }: Operation): boolean {
+  return outcome === "ok" || message?.startsWith("could not serialize access") === true;
+}
+
 /** A member whose timeline is older than one that takes or took writes is not served, whatever it says. */
 function servableWindows(windows: readonly Window[]): Span[] {
   return windows.flatMap(({ timeline, from, to }) => {
@@ -287,15 +292,18 @@ function stuckClients({ operations, windows, faults, run }: History): { violatio
   let longestMs = 0;
   for (const [client, list] of byClient) {
     const router = list[0]?.router ?? "";
-    const blind = faults.filter((fault) => fault.blind.includes(router));
+    // A transfer can wait for rows that another one has locked, which came through a pgsteer that stands still.
+    const anywhere = list.some(({ kind }) => kind === "transfer");
+    const blind = faults.filter((fault) => (anywhere ? fault.blind.length > 0 : fault.blind.includes(router)));
+    const key = anywhere ? "" : router;
     const good =
-      servable.get(router) ??
+      servable.get(key) ??
       without(
         writable,
         blind.map(({ beganAt, endedAt }) => ({ from: beganAt, to: endedAt })),
       );
-    servable.set(router, good);
-    const answers = list.filter(({ outcome }) => outcome === "ok").map(({ completedAt }) => completedAt);
+    servable.set(key, good);
+    const answers = list.filter(served).map(({ completedAt }) => completedAt);
     let from = run.startedAt;
     for (const to of [...answers.toSorted((a, b) => a - b), run.endedAt]) {
       const ms = shared({ from, to }, good);
