@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { check, type Property } from "./checker.ts";
-import { type Contents, type HistoryRecord, historyOf, type Operation, type Place } from "./history.ts";
+import { type Contents, type HistoryRecord, historyOf, type Operation, type Place, type Sight } from "./history.ts";
 
 const NODE1 = { port: 1, timeline: 1, origin: 0, lsn: 100 };
 const NODE2 = { port: 2, timeline: 2, origin: 200, lsn: 300 };
@@ -58,7 +58,7 @@ const deposed = (at: number, member: string): HistoryRecord => ({
   ...{ type: "topology", what: "deposed", text: "leader deposed", timeline: null },
   ...{ at, member, router: "pgsteer1" },
 });
-const restarted = (at: number): HistoryRecord => ({
+const restarted = (at: number): Sight => ({
   ...{ type: "topology", what: "start", text: "pgsteer starts", timeline: null },
   ...{ at, member: null, router: "pgsteer1" },
 });
@@ -302,6 +302,14 @@ describe("a client", () => {
   test("is counted once where two members take writes", () => {
     const { longestWaitMs } = judge(writable(0, 10_000), writable(4000, 9000), answered(6000), contents());
     expect(longestWaitMs).toBe(6000);
+  });
+});
+
+describe("a pgsteer", () => {
+  test("that has died by itself", () => {
+    const ended = { ...restarted(5000), what: "ended" } as const;
+    expect(found(judge(ended, contents()))).toEqual(["crashed"]);
+    expect(found(judge(restarted(5000), contents()))).toEqual([]);
   });
 });
 

@@ -14,6 +14,7 @@ export const properties = {
   stuck: "a client without an answer while it could be served",
   read: "a read that saw half a transaction",
   unhealed: "the cluster or its contents could not be read in the end",
+  crashed: "a pgsteer that has died by itself",
   unseen: "a record is missing without which the checker sees nothing",
 } as const;
 export type Property = keyof typeof properties;
@@ -47,6 +48,9 @@ export function check(history: History): Verdict {
     ...staleWrites(history, contents),
     ...reads(history),
     ...waits.violations,
+    ...history.sights
+      .filter(({ what }) => what === "ended")
+      .map(({ router, text }) => violation("crashed", null, `${router}: ${text}`)),
     ...unseen(history),
   ];
   return { violations, lostByReplication, longestWaitMs: waits.longestMs };

@@ -55,8 +55,11 @@ const sight = z.object({
   type: z.literal("topology"),
   router: z.string(),
   at: z.number(),
-  /** `served`: its leader takes writes; `deposed`: it cuts that member; `start`: it knows nothing yet; `other`: for the reader. */
-  what: z.enum(["start", "served", "deposed", "other"]),
+  /**
+   * `served`: its leader takes writes; `deposed`: it cuts that member; `start`: it knows nothing yet; `ended`: it has died, and nobody
+   * has killed it; `other`: for the reader.
+   */
+  what: z.enum(["start", "served", "deposed", "ended", "other"]),
   member: z.string().nullable(),
   timeline: z.number().nullable(),
   text: z.string(),
