@@ -63,13 +63,13 @@ describe("what a client may conclude", () => {
 
   test("from an answer: where the row is, and whose it is", () => {
     const own = sent();
-    own.wrote(`${own.id},5432,3,16777216`);
+    own.wrote(`${own.id},5432,3,16000000,16777216`);
     own.succeeded();
     const other = sent();
-    other.wrote("1,5432,3,16777216");
+    other.wrote("1,5432,3,16000000,16777216");
     other.succeeded();
     expect(journal.records.slice(-2)).toMatchObject([
-      { outcome: "ok", place: { port: 5432, timeline: 3, lsn: 16_777_216 }, crossed: null },
+      { outcome: "ok", place: { port: 5432, timeline: 3, origin: 16_000_000, lsn: 16_777_216 }, crossed: null },
       { outcome: "ok", place: null, crossed: 1 },
     ]);
   });

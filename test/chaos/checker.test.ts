@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { check, type Property } from "./checker.ts";
-import { type Contents, type HistoryRecord, historyOf, type Operation, type Place } from "./history.ts";
+import { type Contents, type HistoryRecord, historyOf, type Operation, type Place, type Sight } from "./history.ts";
 
-const NODE1 = { port: 1, timeline: 1, lsn: 100 };
-const NODE2 = { port: 2, timeline: 2, lsn: 300 };
+const NODE1 = { port: 1, timeline: 1, origin: 0, lsn: 100 };
+const NODE2 = { port: 2, timeline: 2, origin: 200, lsn: 300 };
 
 const run = (sync = true): HistoryRecord => ({
   type: "run",
@@ -58,11 +58,14 @@ const deposed = (at: number, member: string): HistoryRecord => ({
   ...{ type: "topology", what: "deposed", text: "leader deposed", timeline: null },
   ...{ at, member, router: "pgsteer1" },
 });
-const restarted = (at: number): HistoryRecord => ({
+const restarted = (at: number): Sight => ({
   ...{ type: "topology", what: "start", text: "pgsteer starts", timeline: null },
   ...{ at, member: null, router: "pgsteer1" },
 });
-const writable = (from: number, to: number): HistoryRecord => ({ type: "writable", member: "node1", from, to });
+const writable = (from: number, to: number, timeline = 1): HistoryRecord => ({
+  ...{ type: "writable", member: "node1" },
+  ...{ from, to, timeline },
+});
 
 const judge = (...records: readonly HistoryRecord[]) => check(historyOf([run(), ...records]));
 const judgeAsync = (...records: readonly HistoryRecord[]) => check(historyOf([run(false), ...records]));
@@ -115,6 +118,31 @@ describe("what was acknowledged", () => {
   test("was on a timeline that no fork leads away from: it went with it", () => {
     const elsewhere = operation(1, { place: { ...NODE1, timeline: 3 } });
     expect(found(judgeAsync(elsewhere, contents({ timeline: 4, forks: [{ timeline: 1, lsn: 50 }] })))).toEqual([]);
+  });
+});
+
+describe("a timeline whose number was given again", () => {
+  const forks = [
+    { timeline: 1, lsn: 200 },
+    { timeline: 2, lsn: 900 },
+  ];
+  const after = contents({ timeline: 3, forks });
+
+  test("has lost what was written on the one before it", () => {
+    const before = operation(1, { place: { ...NODE2, origin: 150 } });
+    expect(found(judgeAsync(before, after))).toEqual([]);
+    // Nothing says where that one was left; what others wrote on its namesake is no bound of it.
+    expect(
+      found(judgeAsync(before, operation(2, { place: NODE2 }), contents({ ...after, register: [row(2)] }))),
+    ).toEqual([]);
+  });
+
+  test("has not lost what was written on itself", () => {
+    const own = operation(1, { place: NODE2 });
+    const later = operation(2, { place: { ...NODE2, lsn: 400 } });
+    expect(found(judgeAsync(own, later, contents({ ...after, register: [row(2)] })))).toEqual(["lost"]);
+    expect(found(judgeAsync(operation(3, { place: { ...NODE2, timeline: 3, origin: 900 } }), after))).toEqual(["lost"]);
+    expect(found(judgeAsync(operation(3, { place: { ...NODE2, timeline: 3, origin: 800 } }), after))).toEqual([]);
   });
 });
 
@@ -250,9 +278,38 @@ describe("a client", () => {
     ]);
   });
 
+  test("that PostgreSQL itself tells to try again is served", () => {
+    const again = { ...answered(7000, "fail"), id: 2, message: "could not serialize access due to concurrent update" };
+    expect(found(judge(writable(0, 10_000), answered(4000), again, contents()))).toEqual([]);
+    const ours = { ...again, message: "the transaction was rolled back because its server is gone" };
+    expect(found(judge(writable(0, 10_000), answered(4000), ours, contents()))).toEqual(["stuck"]);
+  });
+
+  test("whose transfers wait for rows waits while any pgsteer is stopped", () => {
+    const transfer = operation(1, { kind: "transfer", outcome: "fail", completedAt: 4000 });
+    const stopped = fault(3000, 8000, ["pgsteer2"]);
+    expect(found(judge(writable(0, 10_000), stopped, transfer, contents()))).toEqual([]);
+    expect(found(judge(writable(0, 10_000), stopped, { ...transfer, kind: "long" }, contents()))).toEqual(["stuck"]);
+  });
+
+  test("waits while the leader is one of an older timeline than was written before", () => {
+    expect(found(judge(writable(0, 5000, 2), writable(5000, 10_000, 1), answered(4000), contents()))).toEqual([]);
+    expect(found(judge(writable(0, 5000, 1), writable(4500, 10_000, 2), answered(4000), contents()))).toEqual([
+      "stuck",
+    ]);
+  });
+
   test("is counted once where two members take writes", () => {
     const { longestWaitMs } = judge(writable(0, 10_000), writable(4000, 9000), answered(6000), contents());
     expect(longestWaitMs).toBe(6000);
+  });
+});
+
+describe("a pgsteer", () => {
+  test("that has died by itself", () => {
+    const ended = { ...restarted(5000), what: "ended" } as const;
+    expect(found(judge(ended, contents()))).toEqual(["crashed"]);
+    expect(found(judge(restarted(5000), contents()))).toEqual([]);
   });
 });
 

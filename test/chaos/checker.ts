@@ -1,7 +1,7 @@
 // What must hold of every history, whatever was done to the cluster: a pure function from what was recorded to violations. Each
 // property is a function of its own, and each has a test in which a small history breaks it.
 
-import type { Contents, History, Operation, Sight } from "./history.ts";
+import type { Contents, History, Operation, Place, Sight, Window } from "./history.ts";
 
 export const properties = {
   lost: "acknowledged, and missing",
@@ -14,6 +14,7 @@ export const properties = {
   stuck: "a client without an answer while it could be served",
   read: "a read that saw half a transaction",
   unhealed: "the cluster or its contents could not be read in the end",
+  crashed: "a pgsteer that has died by itself",
   unseen: "a record is missing without which the checker sees nothing",
 } as const;
 export type Property = keyof typeof properties;
@@ -47,6 +48,9 @@ export function check(history: History): Verdict {
     ...staleWrites(history, contents),
     ...reads(history),
     ...waits.violations,
+    ...history.sights
+      .filter(({ what }) => what === "ended")
+      .map(({ router, text }) => violation("crashed", null, `${router}: ${text}`)),
     ...unseen(history),
   ];
   return { violations, lostByReplication, longestWaitMs: waits.longestMs };
@@ -74,12 +78,24 @@ function missing(history: History, contents: Contents, lostByReplication: Operat
 /** Why a fork of the timelines does not account for the loss; null when it does. */
 function notLostByFork(operation: Operation, contents: Contents, committedBefore: number): string | null {
   if (operation.place === null) return "nobody knows where it was written";
-  const { timeline, lsn } = operation.place;
+  const { timeline, origin, lsn } = operation.place;
+  // Another timeline has got the number of the one that it was written on.
+  if (originOf(timeline, contents) !== origin) return null;
   if (timeline === contents.timeline) return `its timeline ${timeline} is the present one`;
   const fork = contents.forks.find((each) => each.timeline === timeline);
   if (fork === undefined || committedBefore > fork.lsn) return null;
   return `timeline ${timeline} was followed up to ${fork.lsn}, and it was written at ${lsn}, committed before ${committedBefore}`;
 }
+
+/** Where a timeline of the present history began; null for one that is not part of it. */
+function originOf(timeline: number, { timeline: present, forks }: Contents): number | null {
+  const index = forks.findIndex((each) => each.timeline === timeline);
+  if (index < 0 && timeline !== present) return null;
+  const before = index < 0 ? forks.at(-1) : forks[index - 1];
+  return index === 0 ? 0 : (before?.lsn ?? 0);
+}
+
+const branch = ({ port, timeline, origin }: Place): string => `${port} ${timeline} ${origin}`;
 
 /**
  * An upper bound of where an operation's commit stands in the WAL of its timeline: every write that was begun after its
@@ -89,13 +105,12 @@ function commitBounds(operations: readonly Operation[]): (operation: Operation) 
   const later = new Map<string, { at: number; lsn: number }[]>();
   for (const { place, invokedAt } of operations.toSorted((a, b) => b.invokedAt - a.invokedAt)) {
     if (place === null) continue;
-    const key = `${place.port} ${place.timeline}`;
-    const list = listOf(later, key);
+    const list = listOf(later, branch(place));
     list.push({ at: invokedAt, lsn: Math.min(place.lsn, list.at(-1)?.lsn ?? Number.POSITIVE_INFINITY) });
   }
   return ({ place, completedAt }) => {
     if (place === null) return Number.POSITIVE_INFINITY;
-    const list = later.get(`${place.port} ${place.timeline}`) ?? [];
+    const list = later.get(branch(place)) ?? [];
     return list.findLast(({ at }) => at > completedAt + DOUBT_MS)?.lsn ?? Number.POSITIVE_INFINITY;
   };
 }
@@ -258,24 +273,41 @@ function joined(list: readonly Span[]): Span[] {
   return result;
 }
 
+/** Whether PostgreSQL itself has answered: that two transfers met is an answer, too. */
+function served({ outcome, message }: Operation): boolean {
+  return outcome === "ok" || message?.startsWith("could not serialize access") === true;
+}
+
+/** A member whose timeline is older than one that takes or took writes is not served, whatever it says. */
+function servableWindows(windows: readonly Window[]): Span[] {
+  return windows.flatMap(({ timeline, from, to }) => {
+    const newer = windows.filter((each) => each.timeline > timeline).map((each) => each.from);
+    const end = Math.min(to, ...newer);
+    return end > from ? [{ from, to: end }] : [];
+  });
+}
+
 function stuckClients({ operations, windows, faults, run }: History): { violations: Violation[]; longestMs: number } {
   const violations: Violation[] = [];
-  const writable = joined(windows);
+  const writable = joined(servableWindows(windows));
   const servable = new Map<string, Span[]>();
   const byClient = new Map<number, Operation[]>();
   for (const each of operations) listOf(byClient, each.client).push(each);
   let longestMs = 0;
   for (const [client, list] of byClient) {
     const router = list[0]?.router ?? "";
-    const blind = faults.filter((fault) => fault.blind.includes(router));
+    // A transfer can wait for rows that another one has locked, which came through a pgsteer that stands still.
+    const anywhere = list.some(({ kind }) => kind === "transfer");
+    const blind = faults.filter((fault) => (anywhere ? fault.blind.length > 0 : fault.blind.includes(router)));
+    const key = anywhere ? "" : router;
     const good =
-      servable.get(router) ??
+      servable.get(key) ??
       without(
         writable,
         blind.map(({ beganAt, endedAt }) => ({ from: beganAt, to: endedAt })),
       );
-    servable.set(router, good);
-    const answers = list.filter(({ outcome }) => outcome === "ok").map(({ completedAt }) => completedAt);
+    servable.set(key, good);
+    const answers = list.filter(served).map(({ completedAt }) => completedAt);
     let from = run.startedAt;
     for (const to of [...answers.toSorted((a, b) => a - b), run.endedAt]) {
       const ms = shared({ from, to }, good);

@@ -124,12 +124,14 @@ const killNode: Fault = {
 
 const freezePatroni: Fault = {
   name: "freeze patroni",
-  weight: 2,
+  weight: 3,
   begin: async (scene) => {
     const target = await someMember(scene);
     scene.cluster.freezePatroni(target);
     const end = async () => scene.cluster.thawPatroni(target);
-    return { target, holdMs: scene.random.between(2000, 32_000), end };
+    // Either shorter than its key lives, or long enough for a successor while the old PostgreSQL still takes writes.
+    const holdMs = scene.random.chance(0.4) ? scene.random.between(2000, 8000) : scene.random.between(24_000, 34_000);
+    return { target, holdMs, end };
   },
 };
 

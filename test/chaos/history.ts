@@ -5,8 +5,11 @@
 import { closeSync, openSync, readFileSync, writeSync } from "node:fs";
 import { z } from "zod";
 
-/** Where and when a row was made, as the server that made it says: its port, its timeline and its WAL position before the commit. */
-const place = z.object({ port: z.number(), timeline: z.number(), lsn: z.number() });
+/**
+ * Where and when a row was made, as the server that made it says: its port, its timeline, where in the WAL that began, and the
+ * position before the commit. A timeline that was abandoned gives its number to another one, which begins elsewhere.
+ */
+const place = z.object({ port: z.number(), timeline: z.number(), origin: z.number(), lsn: z.number() });
 export type Place = z.output<typeof place>;
 
 const kinds = ["register", "prepared", "pipeline", "long", "session", "transfer", "read"] as const;
@@ -52,8 +55,11 @@ const sight = z.object({
   type: z.literal("topology"),
   router: z.string(),
   at: z.number(),
-  /** `served`: its leader takes writes; `deposed`: it cuts that member; `start`: it knows nothing yet; `other`: for the reader. */
-  what: z.enum(["start", "served", "deposed", "other"]),
+  /**
+   * `served`: its leader takes writes; `deposed`: it cuts that member; `start`: it knows nothing yet; `ended`: it has died, and nobody
+   * has killed it; `other`: for the reader.
+   */
+  what: z.enum(["start", "served", "deposed", "ended", "other"]),
   member: z.string().nullable(),
   timeline: z.number().nullable(),
   text: z.string(),
@@ -61,7 +67,13 @@ const sight = z.object({
 export type Sight = z.output<typeof sight>;
 
 /** A period in which a member took every write that was tried on it directly. */
-const window = z.object({ type: z.literal("writable"), member: z.string(), from: z.number(), to: z.number() });
+const window = z.object({
+  type: z.literal("writable"),
+  member: z.string(),
+  timeline: z.number(),
+  from: z.number(),
+  to: z.number(),
+});
 export type Window = z.output<typeof window>;
 
 const start = z.object({

@@ -2,7 +2,7 @@
 // faults; then the checker's verdict. `--check FILE` judges a history again, `--faults a,b` inflicts only those, `--patroni COMMAND`
 // takes another Patroni. Exits with 1 on a violation. As root it runs in a network namespace of its own, so that it can cut it apart.
 
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { parseArgs } from "node:util";
 import { ProcessGroup, temporaryServerDirectory } from "../support/processes.ts";
@@ -30,17 +30,13 @@ const CLIENTS_MAX = 120;
 
 /** This very command in a network namespace of its own; null where that cannot be had. */
 async function runInside(): Promise<number | null> {
-  if (process.getuid?.() !== 0) return null;
+  if (process.getuid?.() !== 0 || spawnSync("unshare", ["--net", "true"]).status !== 0) return null;
   const again = ["--net", process.execPath, ...process.execArgv, ...process.argv.slice(1)];
   const child = spawn("unshare", again, { stdio: "inherit", env: { ...process.env, [INSIDE]: "1" } });
   // A terminal's Ctrl-C reaches both; a kill of this process alone is passed on.
   process.on("SIGINT", () => {});
   process.on("SIGTERM", () => child.kill("SIGTERM"));
-  try {
-    await once(child, "exit");
-  } catch {
-    return null;
-  }
+  await once(child, "exit");
   return child.exitCode ?? 1;
 }
 

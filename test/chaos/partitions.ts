@@ -51,6 +51,18 @@ const routerFromLeader: Fault = {
   },
 };
 
+/** Reads have other members to go to: nobody has to wait for this one. */
+const routerFromReplica: Fault = {
+  name: "partition pgsteer | replica",
+  weight: 2,
+  begin: async (scene) => {
+    const { name } = scene.random.pick(scene.routers);
+    await leaderOf(scene);
+    const replica = scene.random.pick(await scene.cluster.replicas());
+    return apply(scene, `${name} | ${replica}`, between(scene, [name], [replica]), []);
+  },
+};
+
 const routerFromEtcd: Fault = {
   name: "partition pgsteer | etcd",
   weight: 2,
@@ -127,6 +139,7 @@ const repliesLost: Fault = {
 /** Only where a network of its own is there. */
 export const partitions: readonly Fault[] = [
   routerFromLeader,
+  routerFromReplica,
   routerFromEtcd,
   leaderFromEtcd,
   leaderFromReplicas,

@@ -104,7 +104,11 @@ async function work(
   await loops;
   for (const router of routers) {
     for (const sight of sightsOf(router.name, router.log)) journal.write(sight);
-    if (!router.runs) say(`${router.name} has ended by itself: ${router.log}`);
+    if (router.runs) continue;
+    const text = `${router.name} has ended; its log: ${router.log}`;
+    say(text);
+    const unknown = { member: null, timeline: null };
+    journal.write({ type: "topology", router: router.name, at: Date.now(), what: "ended", ...unknown, text });
   }
   const members = Object.fromEntries(cluster.members.map(({ name, port }) => [port, name]));
   const total = ACCOUNTS * BALANCE;

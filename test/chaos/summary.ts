@@ -70,7 +70,8 @@ function faultTable({ faults, operations }: History): string[] {
 function lossesInWords({ contents }: History, lost: readonly Operation[]): string {
   const places = lost.map(({ place }) => {
     const fork = contents?.forks.find(({ timeline }) => timeline === place?.timeline);
-    return `on timeline ${place?.timeline} ${fork === undefined ? "that nobody followed" : `beyond ${fork.lsn}`}`;
+    const end = fork === undefined ? "which nobody followed" : `whose successor began at ${fork.lsn}`;
+    return `on timeline ${place?.timeline} (begun at ${place?.origin}, ${end})`;
   });
   return inWords(counted(places));
 }
