@@ -100,7 +100,7 @@ Exit codes:
     process.exitCode = await showStatus({ url: base.replace(/\/+$/, ""), json, watch });
   });
 
-const coordinationCodes = `
+const coordination = `
 Exit codes:
   ${EXIT.ok}   done
   ${EXIT.failed}   it did not work: etcd or a router does not answer, or what came of it has to be looked at
@@ -122,7 +122,7 @@ program
   .option("--cluster <name>", "which cluster, where the file has several")
   .option("--candidate <member>", "the new leader (default: Patroni chooses)")
   .option("--deadline <duration>", "how long open transactions may take", "30s")
-  .addHelpText("after", coordinationCodes)
+  .addHelpText("after", coordination)
   .action(async (given: { config: string; cluster?: string; candidate?: string; deadline: string }) => {
     const { switchover } = await import("./switchover.ts");
     process.exitCode = await switchover({
@@ -140,7 +140,7 @@ program
   .option("--cluster <name>", "which cluster, where the file has several")
   .option("-w, --wait", "until no transaction is open any more", false)
   .option("--deadline <duration>", "how long to wait for that; the pause stands in any case", "30s")
-  .addHelpText("after", coordinationCodes)
+  .addHelpText("after", coordination)
   .action(async (given: { config: string; cluster?: string; wait: boolean; deadline: string }) => {
     const { pause } = await import("./pause.ts");
     const waitMs = given.wait ? await durationOf("--deadline", given.deadline) : null;
@@ -152,7 +152,7 @@ program
   .description("end a pause: all routers go on")
   .requiredOption("-c, --config <file>", "configuration file of the routers")
   .option("--cluster <name>", "which cluster, where the file has several")
-  .addHelpText("after", coordinationCodes)
+  .addHelpText("after", coordination)
   .action(async (given: { config: string; cluster?: string }) => {
     const { resume } = await import("./pause.ts");
     process.exitCode = await resume({ file: given.config, cluster: given.cluster ?? null });
