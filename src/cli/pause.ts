@@ -8,7 +8,7 @@ import type { RouterAnnouncement } from "../discovery/coordination-keys.ts";
 import { describeError } from "../discovery/etcd-connection.ts";
 import { type ChosenCluster, chooseCluster } from "./cluster-choice.ts";
 import { EXIT } from "./exit-codes.ts";
-import { counted, describeRequest, listed, progress, routerName, type Say } from "./progress.ts";
+import { counted, describeRequest, listed, progress, routerName, type Say, whileWorking } from "./progress.ts";
 import { whoAmI } from "./router-identity.ts";
 
 export interface PauseOptions {
@@ -30,12 +30,12 @@ interface Conduct {
 
 /** Returns the exit code. */
 export function pause(options: PauseOptions): Promise<number> {
-  return inSession("pause", options, (conduct) => pauseAll(conduct, options.waitMs));
+  return whileWorking(() => inSession("pause", options, (conduct) => pauseAll(conduct, options.waitMs)));
 }
 
 /** Returns the exit code. */
 export function resume(options: Omit<PauseOptions, "waitMs">): Promise<number> {
-  return inSession("resume", options, resumeAll);
+  return whileWorking(() => inSession("resume", options, resumeAll));
 }
 
 async function inSession(

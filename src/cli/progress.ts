@@ -25,3 +25,13 @@ export const listed = (routers: readonly RouterAnnouncement[]): string =>
 /** Who stands in the way: `a switchover by root@db1, since …`. */
 export const describeRequest = ({ kind, by, since, id }: CoordinationRequest): string =>
   `${kind === "pause" ? "a pause" : "a switchover"} by ${by} since ${since} (${id})`;
+
+/** Keeps the process alive while it works: the clock's timers, and connections that are being made anew, do not. */
+export async function whileWorking<Result>(work: () => Promise<Result>): Promise<Result> {
+  const alive = setInterval(() => {}, 2 ** 30);
+  try {
+    return await work();
+  } finally {
+    clearInterval(alive);
+  }
+}

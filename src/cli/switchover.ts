@@ -13,7 +13,7 @@ import { decodeKeys } from "../discovery/patroni-keys.ts";
 import { PatroniRest, type RestVerdict } from "../discovery/patroni-rest.ts";
 import { type ChosenCluster, chooseCluster } from "./cluster-choice.ts";
 import { EXIT } from "./exit-codes.ts";
-import { counted, describeRequest, listed, progress, routerName, type Say } from "./progress.ts";
+import { counted, describeRequest, listed, progress, routerName, type Say, whileWorking } from "./progress.ts";
 import { whoAmI } from "./router-identity.ts";
 
 export interface SwitchoverOptions {
@@ -50,7 +50,11 @@ interface Conduct {
 }
 
 /** Says each step. Returns the exit code. */
-export async function switchover(options: SwitchoverOptions): Promise<number> {
+export function switchover(options: SwitchoverOptions): Promise<number> {
+  return whileWorking(() => conductSwitchover(options));
+}
+
+async function conductSwitchover(options: SwitchoverOptions): Promise<number> {
   const chosen = chooseCluster(options.file, options.cluster);
   if (typeof chosen === "number") return chosen;
   const say = progress(systemClock);

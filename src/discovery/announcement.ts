@@ -24,6 +24,12 @@ const CALL_TIMEOUT_MS = 1500;
 const KEEPALIVE_TIME_MS = 10_000;
 const KEEPALIVE_TIMEOUT_MS = 2000;
 
+/** Between two attempts at what etcd has refused: each login costs it a password check. */
+const REFUSED_PAUSE_MS = 30_000;
+
+/** Whether etcd answered that we may not. */
+export const isRefusal = (reason: string): boolean => /permission denied/i.test(reason);
+
 /** A connection to one endpoint, as writers need it. */
 export function openEtcd(
   clock: Clock,
@@ -89,8 +95,9 @@ export class Announcement {
         await this.#announceAt(endpoint);
       } catch (error) {
         if (error instanceof AssertionFailure) throw error;
-        this.#complain(endpoint, describeError(error));
-        await this.#pause(this.#backoff.next());
+        const reason = describeError(error);
+        this.#complain(endpoint, reason);
+        await this.#pause(isRefusal(reason) ? REFUSED_PAUSE_MS : this.#backoff.next());
       }
     }
   }

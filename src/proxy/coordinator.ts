@@ -5,7 +5,7 @@
 import type { Clock, Timer } from "../core/clock.ts";
 import type { Logger } from "../core/logger.ts";
 import { millis } from "../core/units.ts";
-import { Announcement } from "../discovery/announcement.ts";
+import { Announcement, isRefusal } from "../discovery/announcement.ts";
 import { sameTopology } from "../discovery/change.ts";
 import {
   type Coordination,
@@ -74,6 +74,8 @@ const ANNOUNCEMENT_TTL_SECONDS = 10;
 const LOOK_EVERY_MS = 10;
 /** Between two looks at a deadline. */
 const WATCH_EVERY_MS = 100;
+/** What etcd refuses is asked for again so seldom: each login costs it a password check. */
+const REFUSED_EVERY_MS = 30_000;
 /** How often the number of open transactions is announced. */
 const COUNT_EVERY_MS = 1_000;
 
@@ -96,6 +98,8 @@ export class Coordinator implements TopologyFeed {
   #passed = new WeakSet<Server>();
   #announcedAt = 0;
   #timer: Timer | null = null;
+  /** Until what etcd has refused is asked for again. */
+  #respite: Timer | null = null;
   /** What discovery said, and what it looks like under the hold. */
   #raw: Topology;
   #shown: Topology;
@@ -134,6 +138,7 @@ export class Coordinator implements TopologyFeed {
   /** Takes the announcement back. */
   async close(): Promise<void> {
     this.#timer?.cancel();
+    this.#respite?.cancel();
     this.#unsubscribe();
     this.#listeners.clear();
     this.#source.close();
@@ -184,6 +189,7 @@ export class Coordinator implements TopologyFeed {
   #read(keys: KeyState): void {
     const before = this.#keys?.keys;
     this.#keys = keys;
+    if (!keys.connected && isRefusal(keys.reason)) this.#relent();
     if (keys.revision > 0n && keys.keys !== before) {
       const { problems } = this.#coordination;
       this.#coordination = decodeCoordination(keys.keys);
@@ -192,6 +198,11 @@ export class Coordinator implements TopologyFeed {
         this.#logger.warn({ problems: now }, "what routers and commands say in etcd cannot be understood");
     }
     this.#step();
+  }
+
+  #relent(): void {
+    this.#source.close();
+    this.#respite = this.#clock.after(millis(REFUSED_EVERY_MS), () => this.#source.start());
   }
 
   /** Goes on to the state that follows from what is known now, and says so. */
@@ -225,7 +236,7 @@ export class Coordinator implements TopologyFeed {
       now: this.#clock.now(),
       read: keys !== null && keys.revision > 0n,
       connected: keys?.connected === true,
-      refused: keys !== null && /permission denied/i.test(keys.reason),
+      refused: keys !== null && isRefusal(keys.reason),
       request,
       leader: this.#feed.current().leader,
       open: () => this.#look(),
@@ -300,7 +311,7 @@ export class Coordinator implements TopologyFeed {
       since_ms: Math.round(this.#since),
       open: this.#work.open.size,
       sessions: this.#work.sessions,
-      held: this.#workload?.steering.heldCount ?? 0,
+      held: requestOf(state) === null ? 0 : (this.#workload?.steering.heldCount ?? 0),
       leader: leader.kind === "none" ? null : leader.member,
       held_ms: state.kind === "serving" && state.heldMs !== null ? Math.round(state.heldMs) : null,
       reason: this.#reason,

@@ -4,11 +4,15 @@ import { execFile } from "node:child_process";
 import { rmSync } from "node:fs";
 import { promisify } from "node:util";
 import { afterEach, describe, expect, test } from "vitest";
-import { systemClock } from "../../src/core/clock.ts";
+import { type Clock, systemClock } from "../../src/core/clock.ts";
 import { type Logger, silentLogger } from "../../src/core/logger.ts";
+import { millis } from "../../src/core/units.ts";
 import { Announcement, openEtcd } from "../../src/discovery/announcement.ts";
 import { CommandSession } from "../../src/discovery/command-session.ts";
 import { type CoordinationRequest, REQUEST_KEY, routerKey } from "../../src/discovery/coordination-keys.ts";
+import type { TopologyFeed } from "../../src/discovery/feed.ts";
+import type { Topology } from "../../src/discovery/topology.ts";
+import { Coordinator } from "../../src/proxy/coordinator.ts";
 import { Etcd } from "../support/etcd.ts";
 import { ProcessGroup, temporaryServerDirectory } from "../support/processes.ts";
 import { waitFor } from "../support/time.ts";
@@ -96,6 +100,52 @@ describe("an announcement", () => {
     announce(etcd, "one", { logger });
     await waitFor(() => attempts >= 2, { timeoutMs: 20_000, what: "it is tried again" });
     expect(warnings).toEqual([expect.stringContaining("cannot announce itself in etcd")]);
+  });
+});
+
+describe("a router that etcd does not allow below our prefix", () => {
+  test("serves at once, and asks seldom", { timeout: 60_000 }, async () => {
+    const etcd = await startEtcd();
+    const ctl = (...words: string[]) => run("etcdctl", ["--endpoints", etcd.endpoints[0] ?? "", ...words]);
+    await ctl("role", "add", "reader");
+    await ctl("role", "grant-permission", "reader", "--prefix=true", "read", PATRONI);
+    for (const [user, role] of [
+      ["root", "root"],
+      ["pgsteer", "reader"],
+    ] as const) {
+      await ctl("user", "add", `${user}:secret`);
+      await ctl("user", "grant-role", user, role);
+    }
+    await ctl("auth", "enable");
+    const credentials = { user: "pgsteer", password: "secret" };
+    const lines: string[] = [];
+    const note: Logger["debug"] = (_fields, message) => lines.push(message);
+    const logger: Logger = { ...silentLogger, debug: note, warn: note };
+    const leader = { kind: "writable", member: "a", epoch: { timeline: 1, revision: 1n, sequence: 1 } } as const;
+    const source = { kind: "etcd", connected: true, confirmedAt: systemClock.now(), reason: "" } as const;
+    const topology: Topology = { cluster: "main", leader, members: new Map(), source, paused: false };
+    const feed: TopologyFeed = {
+      current: () => topology,
+      subscribe: () => () => {},
+      setUrgent: () => {},
+      report: () => {},
+    };
+    const router = { id: "r1", version: "0", host: "h", http: null };
+    const options = { etcd: { ...access(etcd), credentials }, patroniPrefix: PATRONI, router };
+    // Before the time is over that a router waits for etcd's answer.
+    const clock: Clock = { ...systemClock, now: () => millis(0) };
+    const coordinator = new Coordinator(clock, logger, feed, options);
+    cleanups.push(() => coordinator.close());
+    coordinator.start({ steering: { pools: () => [], heldCount: 0 }, clients: () => [] });
+    expect(coordinator.current().leader.kind).toBe("draining");
+    const serves = () => coordinator.standing.state === "serving" && coordinator.current().leader.kind === "writable";
+    await waitFor(serves, { timeoutMs: 30_000, what: "it serves" });
+    const complained = () => lines.some((line) => line.includes("cannot announce itself in etcd"));
+    await waitFor(complained, { timeoutMs: 30_000, what: "it complains" });
+    const said = lines.length;
+    const started = performance.now();
+    await waitFor(() => performance.now() - started > 2_000, { timeoutMs: 5_000, what: "two seconds have passed" });
+    expect(lines.slice(said)).toEqual([]);
   });
 });
 

@@ -6,6 +6,7 @@ import { z } from "zod";
 import { topologySchema } from "../../src/admin/topology-document.ts";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { runCommand, startCommand } from "../support/command.ts";
+import { Link } from "../support/link.ts";
 import { createLongTable, LongTransactions } from "../support/long-transactions.ts";
 import { type Pgsteer, startPgsteer } from "../support/pgsteer.ts";
 import { connect, query, queryOnce } from "../support/sql.ts";
@@ -19,14 +20,19 @@ describe("two routers and clients with long transactions", () => {
   let cluster: Cluster;
   let routers: Pgsteer[];
   let file: string;
+  /** Between etcd and the two routers, and their commands. */
+  let link: Link;
 
   beforeAll(async () => {
     cluster = await startCluster({ members: 2 });
+    const [endpoint] = cluster.etcdEndpoints;
+    link = await Link.to(endpoint ?? "");
     const start = (name: string) =>
       startPgsteer(cluster, {
         name,
-        configure: ({ pool }) => {
+        configure: ({ clusters, pool }) => {
           pool["default_pool_size"] = 40;
+          clusters["demo"] = { ...clusters["demo"], etcd: { endpoints: [link.url] } };
         },
       });
     routers = await Promise.all([start("one"), start("two")]);
@@ -36,6 +42,7 @@ describe("two routers and clients with long transactions", () => {
   });
 
   afterAll(async () => {
+    link?.close();
     await cluster?.remove();
   });
 
@@ -97,7 +104,14 @@ describe("two routers and clients with long transactions", () => {
   test("see no error in a planned switchover", { timeout: 60_000 }, async () => {
     const before = await cluster.requireLeader();
     const load = await clients(0, CLIENTS, SECONDS);
+    // Keeps its server between transactions: it is not waited for, and the demotion ends it.
+    const [router] = writers();
+    if (router === undefined) throw new Error("no router");
+    const pinned = await connect(router);
+    await query(pinned, "LISTEN nothing");
     const { code, output } = await runCommand(cluster, "switchover", "-c", file);
+    expect(output).toMatch(/1 client in session mode, pinned or replicating will be disconnected/);
+    await waitFor(() => !pinned.open(), { timeoutMs: 5000, what: "the pinned client is disconnected" });
     expect(output).toMatch(/leader node\d; 2 routers: /);
     expect(output).toMatch(/drained 2 of 2/);
     expect(output).toMatch(/asking Patroni for a switchover from node\d/);
@@ -150,6 +164,23 @@ describe("two routers and clients with long transactions", () => {
       await killed.process.kill();
       await announced(2);
       await commit();
+      await goesOn(load);
+      expect(await cluster.requireLeader()).toBe(leader);
+    });
+
+    test("is called off when etcd is lost: routers go on at the deadline", { timeout: 90_000 }, async () => {
+      const commit = await openTransaction();
+      const command = await startCommand(cluster, "switchover", "-c", file, "--deadline", "3s");
+      await command.prints(/drained 1 of 2/);
+      link.cut();
+      // The router that has drained holds meanwhile, and goes on before etcd is back.
+      await goesOn(load);
+      const { code, output } = await command.ended();
+      link.mend();
+      expect(output).toMatch(/called off: /);
+      expect(code).toBe(75);
+      await commit();
+      await announced(2);
       await goesOn(load);
       expect(await cluster.requireLeader()).toBe(leader);
     });

@@ -1,0 +1,88 @@
+// `npm run test:switchover -- --runs 5`: `pgsteer switchover` on a real cluster behind two routers, under clients whose transactions
+// take two seconds. Prints a table, and fails unless no client saw an error and every acknowledged row is there, once.
+
+import { parseArgs } from "node:util";
+import { APPLICATION, startCluster } from "../support/cluster.ts";
+import { runCommand } from "../support/command.ts";
+import { createLongTable, LongTransactions } from "../support/long-transactions.ts";
+import { startPgsteer } from "../support/pgsteer.ts";
+import { waitFor } from "../support/time.ts";
+
+const USAGE = "usage: npm run test:switchover -- [--runs 5] [--clients 50] [--seconds 2]";
+const HEAD = ["run", "leader", "exit", "transactions", "errors", "missing", "doubled", "drained s", "gap s", "held s"];
+
+/** One switchover under load. */
+interface Run {
+  readonly cells: readonly string[];
+  readonly good: boolean;
+}
+
+function options(): { runs: number; clients: number; seconds: number } {
+  const text = { type: "string" } as const;
+  const { values } = parseArgs({ options: { runs: text, clients: text, seconds: text } });
+  const numbers = {
+    runs: Number(values.runs ?? 5),
+    clients: Number(values.clients ?? 50),
+    seconds: Number(values.seconds ?? 2),
+  };
+  const sound = Object.values(numbers).every((value) => value > 0) && Number.isInteger(numbers.runs);
+  if (!sound || !Number.isInteger(numbers.clients)) throw new Error(USAGE);
+  return numbers;
+}
+
+function printTable(rows: readonly (readonly string[])[]): void {
+  const widths = HEAD.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
+  const line = (cells: readonly string[]) => cells.map((cell, column) => cell.padStart(widths[column] ?? 0)).join("  ");
+  for (const row of [HEAD, ...rows]) console.log(line(row));
+}
+
+const { runs, clients, seconds } = options();
+console.error(`two routers, ${clients} clients with transactions of ${seconds} s, ${runs} switchovers`);
+const cluster = await startCluster();
+const results: Run[] = [];
+try {
+  const start = (name: string) =>
+    startPgsteer(cluster, {
+      name,
+      configure: ({ pool }) => {
+        pool["default_pool_size"] = 40;
+      },
+    });
+  const routers = [await start("one"), await start("two")];
+  const file = routers[0]?.configurationFile ?? "";
+  await createLongTable(cluster.login(await cluster.requireLeader(), APPLICATION));
+  for (let run = 1; run <= runs; run += 1) {
+    const before = await cluster.requireLeader();
+    const load = new LongTransactions(seconds, run * 1000);
+    const logins = routers.map((router) => router.login("write"));
+    load.start(clients, logins);
+    const working = () => load.acknowledged.every((count) => count > 0) || load.errors.length > 0;
+    await waitFor(working, { timeoutMs: 120_000, what: "each client has done a transaction" });
+    const { code, output } = await runCommand(cluster, "switchover", "-c", file);
+    console.error(output.trimEnd());
+    const at = [...load.acknowledged];
+    const onward = () =>
+      load.acknowledged.every((count, client) => count > (at[client] ?? 0)) || load.errors.length > 0;
+    await waitFor(onward, { timeoutMs: 120_000, what: "each client goes on" });
+    await load.stop();
+    const leader = await cluster.requireLeader();
+    const { missing, doubled } = await load.compare(cluster.login(leader, APPLICATION));
+    const [, drained] = /\+\s*([\d.]+) s {2}all drained/.exec(output) ?? [];
+    const [, gap, held] = /gap: ([\d.]+) s .* at most ([\d.]+) s/.exec(output) ?? [];
+    const counts = [code, load.total, load.errors.length, missing, doubled].map(String);
+    results.push({
+      cells: [String(run), `${before} → ${leader}`, ...counts, drained ?? "-", gap ?? "-", held ?? "-"],
+      good: code === 0 && leader !== before && load.errors.length + missing + doubled === 0,
+    });
+    if (load.errors.length > 0) console.error(`errors: ${load.errors.join(", ")}`);
+    await cluster.waitHealthy();
+  }
+} finally {
+  await cluster.remove();
+}
+printTable(results.map(({ cells }) => cells));
+const bad = results.filter(({ good }) => !good).length;
+console.log(
+  bad === 0 ? `${runs} runs, no client saw an error, every row is there` : `${bad} of ${runs} runs went wrong`,
+);
+process.exit(bad === 0 ? 0 : 1);
