@@ -160,8 +160,11 @@ const putBack: Scenario = {
     cluster.thawPatroni(deposed.old);
     if ((await decided(site, deposed)) === "gave up") {
       // It looked before it wrote. What it writes when it does not is known: the same is done in its place, while it is frozen.
-      await site.settle(traffic);
+      const member = `${cluster.prefix}members/${await site.settle(traffic)}`;
+      const value = (await cluster.etcd.get(member))?.value ?? "";
       deposed = await depose(site, traffic);
+      // Its own key went with its lease: without an address it would be refused for that alone.
+      await cluster.etcd.put(member, value);
       await cluster.etcd.put(`${cluster.prefix}leader`, deposed.old);
       how = "in Patroni's place";
     }
