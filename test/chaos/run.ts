@@ -1,5 +1,6 @@
 // One run: a cluster, two pgsteers, fifty clients, faults; then quiet, the contents, and the checker's verdict.
 
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { Random } from "../fuzz/random.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
@@ -72,6 +73,12 @@ export async function runChaos(options: RunOptions): Promise<Journal> {
   } finally {
     journal.close();
     await cluster.stop();
+    // A gigabyte; the logs and the history are what a post-mortem needs.
+    const bulk = [
+      ...cluster.members.map((member) => member.dataDirectory),
+      ...cluster.etcd.nodes.map((node) => node.directory),
+    ];
+    for (const each of bulk) rmSync(each, { recursive: true, force: true });
   }
 }
 
