@@ -53,6 +53,8 @@ export const CANCEL_RETRY_MS = 5;
 export const WAITING_BYTES_MAX = 16_384;
 /** A member that does not say by then whether it takes connections counts as going: whoever was lost with a server waits for it. */
 export const LIFE_SIGN_TIMEOUT_MS = 1_000;
+/** A host that has answered a connection attempt with neither yes nor no for so long is silent; so long later it is tried again. */
+export const HOST_SILENT_MS = 1_500;
 /** Connections beyond `max_client_conn` that may say what they want: a cancel request must get through when all is full. */
 export const CANCEL_RESERVE = 32;
 /** Pairs of database and user that are remembered; beyond it those without a living pool are forgotten. */

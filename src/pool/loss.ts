@@ -4,7 +4,7 @@ import type { ErrorFields } from "../protocol/messages.ts";
 
 /** Why a server connection ended. */
 export type LossCause =
-  /** `ours`: closed in good order; `fenced`: cut by us because the member was deposed; `closed`: the connection broke;
+  /** `ours`: closed in good order; `fenced`: cut by us because the member was deposed, or cannot be reached; `closed`: the connection broke;
    * `violation`: the server does not keep to the protocol. */
   | { readonly kind: "ours" | "fenced" | "closed" | "violation"; readonly reason: string }
   /** The server said so: its last words, decoded and as they came. */
@@ -30,3 +30,6 @@ export function lossFields(cause: LossCause): ErrorFields {
   if (cause.kind === "fatal") return cause.fields;
   return { severity: "FATAL", sqlstate: "08006", message: cause.reason, detail: null, hint: null };
 }
+
+/** What becomes of a server that comes back to a pool which is fenced. */
+export const deposed: LossCause = { kind: "fenced", reason: "the member was deposed" };

@@ -9,7 +9,7 @@ import type { Logger } from "../core/logger.ts";
 import { type Millis, millis } from "../core/units.ts";
 import { clean, isClean, type ReleaseMode, spoilt } from "./cleaning.ts";
 import { IdleServers } from "./idle-servers.ts";
-import { isShutdown, type LossCause, memberIsGoing } from "./loss.ts";
+import { deposed, isShutdown, type LossCause, memberIsGoing } from "./loss.ts";
 import { Openings, type OpeningsSink } from "./openings.ts";
 import type { PoolCounters, PoolIdentity, PoolObserver, PoolOptions, PoolSupply, Waiter } from "./pool-terms.ts";
 import type { QuotaMember, Quotas, Share } from "./quotas.ts";
@@ -172,7 +172,7 @@ export class Pool implements OpeningsSink, QuotaMember {
   release(server: Server, mode: ReleaseMode): void {
     assert(this.#active.delete(server), "released a server that was not lent");
     if (server.state === "closed") return this.#serve();
-    if (this.#fenced) return server.close(fencedCause);
+    if (this.#fenced) return server.close(deposed);
     const spoiltBy = spoilt(server);
     if (spoiltBy !== null) return this.#discard(server, spoiltBy);
     if (mode === "session" && this.identity.dedicated !== undefined) return this.#discard(server, "client left");
@@ -205,7 +205,7 @@ export class Pool implements OpeningsSink, QuotaMember {
 
   /** An idle server, in no list: to the oldest waiter, or to the others that are idle. */
   #offer(server: Server): void {
-    if (this.#fenced) return server.close(fencedCause);
+    if (this.#fenced) return server.close(deposed);
     const waitingSince = this.#waiters.oldest;
     const superfluous = this.#superfluous(server, waitingSince);
     if (superfluous !== null) return this.#discard(server, superfluous);
@@ -371,8 +371,7 @@ export class Pool implements OpeningsSink, QuotaMember {
     const floor = this.#floor;
     for (const server of this.#idle.all()) {
       // Closing one can move others.
-      if (!this.#idle.has(server)) continue;
-      const reason = outlived(server, this.#options, now, this.size > floor);
+      const reason = this.#idle.has(server) ? outlived(server, this.#options, now, this.size > floor) : null;
       if (reason !== null) this.#discard(server, reason);
     }
     this.#refill();
@@ -399,5 +398,3 @@ export class Pool implements OpeningsSink, QuotaMember {
     for (const waiter of evicted) waiter.evicted();
   }
 }
-
-const fencedCause: LossCause = { kind: "fenced", reason: "the member was deposed" };

@@ -8,8 +8,9 @@ import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
 import type { ClientPhase, ClientTimeouts } from "./client-times.ts";
 import type { FailedTransaction } from "./failed-transaction.ts";
+import type { Group } from "./group.ts";
 import type { Session } from "./session.ts";
-import type { Group, Steering } from "./steering.ts";
+import type { Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
 import type { WaitDeadlines } from "./wait-deadlines.ts";
 

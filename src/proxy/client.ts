@@ -29,9 +29,10 @@ import {
 import { ClientTimes } from "./client-times.ts";
 import { FailedTransaction } from "./failed-transaction.ts";
 import { aftermath } from "./failover.ts";
+import type { Group } from "./group.ts";
 import type { Session } from "./session.ts";
 import { prepare, settle, tellUntold } from "./settling.ts";
-import type { Group, Seeker } from "./steering.ts";
+import type { Seeker } from "./steering.ts";
 import type { Waiting } from "./wait-deadlines.ts";
 
 const idle: ClientState = { kind: "idle" };

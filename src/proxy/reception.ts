@@ -25,11 +25,12 @@ import type { ClientFacts } from "./client-facts.ts";
 import { ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
 import type { ClientContext, ClientOwner, ClientSession, Lease } from "./client-session.ts";
 import type { Directory } from "./directory.ts";
+import type { Greeting, Group } from "./group.ts";
 import { type PreambleSink, ProxyPreamble } from "./proxy-preamble.ts";
 import { dedicatedTo, replicationSession } from "./replication.ts";
 import type { Seats } from "./seats.ts";
 import { Session, type SessionOptions } from "./session.ts";
-import type { Greeting, Group, Steering } from "./steering.ts";
+import type { Steering } from "./steering.ts";
 import type { Traffic } from "./traffic.ts";
 import { Welcome } from "./welcome.ts";
 

@@ -31,7 +31,9 @@ import { type Decision, route } from "../routing/route.ts";
 import type { Target } from "../routing/target.ts";
 import type { Directory } from "./directory.ts";
 import { EarlyPools } from "./early-pools.ts";
+import { type Group, newGroup } from "./group.ts";
 import { LifeSigns } from "./life-signs.ts";
+import { Reachability } from "./reachability.ts";
 import { noWitness, type Witness } from "./witness.ts";
 
 /** A client that wants a server. Its pool is told to it before it is granted one. */
@@ -41,29 +43,6 @@ export interface Seeker extends Waiter {
   readonly group: Group;
   readonly waitingSince: Millis;
   pool: Pool | null;
-}
-
-/** What a server said when it took a client's startup settings. */
-export interface Greeting {
-  readonly parameters: ReadonlyMap<string, string>;
-  /** NoticeResponses as they came. */
-  readonly notices: readonly Buffer[];
-}
-
-/** All that clients share who are led to the same database as the same role. */
-export interface Group {
-  readonly place: Place;
-  /** Of a client that has a server to itself. */
-  readonly dedicated?: Dedicated;
-  /** Those who are connected. */
-  clients: number;
-  /** Pools that served last; asked for again once fenced. */
-  write: Pool | null;
-  readonly reads: Map<MemberName, Pool>;
-  /** What is told at login, by target and settings; least recently used first. */
-  readonly welcomes: Map<string, Greeting>;
-  /** What the last server login reported: when it changes, the welcomes are no longer true. */
-  reported: string;
 }
 
 export interface SteeringOptions {
@@ -82,6 +61,7 @@ export class Steering {
   readonly #logger: Logger;
   readonly #pools: Pools;
   readonly #lifeSigns: LifeSigns;
+  readonly #reachability: Reachability;
   readonly #groups = new Map<string, Group>();
   /** Those for whom no member could be named. */
   readonly #held = new Set<Seeker>();
@@ -117,6 +97,7 @@ export class Steering {
       failed: (pool, reason) => feed.report(pool.identity.endpoint.member, { kind: "failed", reason }),
     });
     this.#early = new EarlyPools((group, topology) => this.#earlyPool(group, topology));
+    this.#reachability = new Reachability(clock, (member) => this.#giveUp(member));
     this.#unsubscribe = feed.subscribe((now, before) => this.#follow(now, before));
   }
 
@@ -253,6 +234,7 @@ export class Steering {
 
   close(): void {
     this.#unsubscribe();
+    this.#reachability.close();
     this.#pools.close();
   }
 
@@ -342,6 +324,13 @@ export class Steering {
       purpose === "write" ? !writable : now.members.get(endpoint.member)?.readable !== true,
     );
     this.#retryHeld();
+    this.#reachability.follow(now);
+  }
+
+  /** Nothing will come over the connections to a member that cannot be reached: who waits for an answer need not wait for TCP. */
+  #giveUp(member: MemberName): void {
+    this.#logger.warn({ member }, "member cannot be reached: its connections are cut");
+    this.witness.cut(this.#pools.fence(({ endpoint }) => endpoint.member === member, "the member cannot be reached"));
   }
 
   #cut(now: Topology, before: Topology): void {
@@ -372,15 +361,6 @@ export class Steering {
     }
   }
 }
-
-const newGroup = (place: Place): Group => ({
-  place,
-  clients: 0,
-  write: null,
-  reads: new Map(),
-  welcomes: new Map(),
-  reported: "",
-});
 
 const leaderName = (leader: LeaderState): MemberName | null => (leader.kind === "none" ? null : leader.member);
 

@@ -14,7 +14,8 @@ import type { SettingsSet } from "../pool/settings.ts";
 import type { Balance } from "../routing/balance.ts";
 import type { Target } from "../routing/target.ts";
 import type { ClientSession, Lease } from "./client-session.ts";
-import type { Greeting, Group, Seeker, Steering } from "./steering.ts";
+import type { Greeting, Group } from "./group.ts";
+import type { Seeker, Steering } from "./steering.ts";
 
 export interface WelcomeSink {
   /** `lease`: the server of a session of its own, lent to nobody yet. */
