@@ -11,17 +11,18 @@ interface ProcessRow {
   readonly state: string;
 }
 
-function readRow(pid: number): ProcessRow | null {
+/** Of a process, or of one of its threads. */
+function readRow(thread: number, pid = thread): ProcessRow | null {
   let text: string;
   try {
-    text = readFileSync(`/proc/${pid}/stat`, "latin1");
+    text = readFileSync(`/proc/${pid}/task/${thread}/stat`, "latin1");
   } catch {
     return null;
   }
   // The command stands in parentheses and may itself contain any character: the last one closes it.
   const match = /^\d+ \((.*)\) (\S) (\d+) /s.exec(text);
   if (match?.[1] === undefined || match[2] === undefined || match[3] === undefined) return null;
-  return { pid, parent: Number(match[3]), command: match[1], state: match[2] };
+  return { pid: thread, parent: Number(match[3]), command: match[1], state: match[2] };
 }
 
 function allRows(): ProcessRow[] {
@@ -56,12 +57,35 @@ export function titleOf(pid: number): string {
   }
 }
 
-/** Sends a signal; false when there is no such process (any more). */
+/** Sends a signal; false when there is no such process (any more). Returns from SIGSTOP when each of its threads stands still. */
 export function signal(pid: number, name: NodeJS.Signals): boolean {
   try {
-    return process.kill(pid, name);
+    process.kill(pid, name);
   } catch {
     return false;
+  }
+  if (name === "SIGSTOP") untilStopped(pid);
+  return true;
+}
+
+const STOP_TURNS_MAX = 5_000;
+const never = new Int32Array(new SharedArrayBuffer(4));
+
+/** A thread that is at work on another processor goes on for a moment, and may still answer. */
+function untilStopped(pid: number): void {
+  for (let turn = 0; turn < STOP_TURNS_MAX; turn += 1) {
+    const states = threadsOf(pid).map((thread) => readRow(thread, pid)?.state ?? "X");
+    if (states.every((state) => state === "T" || state === "Z" || state === "X")) return;
+    Atomics.wait(never, 0, 0, 1);
+  }
+  throw new Error(`process ${pid} does not stop`);
+}
+
+function threadsOf(pid: number): number[] {
+  try {
+    return readdirSync(`/proc/${pid}/task`).map(Number);
+  } catch {
+    return [];
   }
 }
 
