@@ -19,6 +19,7 @@ const seconds: Readonly<Record<string, number>> = {
   "test/integration/prepared-beside-postgres.test.ts": 70,
   "test/integration/etcd-source.test.ts": 50,
   "test/integration/tls.test.ts": 43,
+  "test/integration/switchover.test.ts": 45,
   "test/integration/harness.test.ts": 41,
   "test/integration/client-sees.test.ts": 38,
   "test/integration/surroundings.test.ts": 36,
