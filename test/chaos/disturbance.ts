@@ -65,7 +65,8 @@ async function isWhole({ cluster }: Scene, timeoutMs: number): Promise<boolean> 
 /**
  * What a person would do about a cluster that does not heal by itself. Patroni up to 3.0.2 can leave one whose leader is on an older
  * timeline than its replicas: a thawed one puts its key back over its successor's. Then whoever is ahead has to take over, and
- * otherwise the replicas are the ones to start again.
+ * otherwise the replicas are the ones to start again. PostgreSQL 15 under it has been seen to leave both replicas without a stream for good,
+ * whatever is started again: then they have to be made anew.
  */
 async function heal(scene: Scene): Promise<{ readonly whole: boolean; readonly note: string }> {
   if (await isWhole(scene, HEAL_MS)) return { whole: true, note: "" };
@@ -77,7 +78,17 @@ async function heal(scene: Scene): Promise<{ readonly whole: boolean; readonly n
   const note = `not whole after ${HEAL_MS} ms${ahead ? ", its leader on an older timeline" : ""}: restarted ${chosen}`;
   if (await isWhole(scene, HELPED_HEAL_MS)) return { whole: true, note };
   for (const name of names) await restart(scene, name);
-  return { whole: await isWhole(scene, HELPED_HEAL_MS), note: `${note}; then all` };
+  if (await isWhole(scene, HELPED_HEAL_MS)) return { whole: true, note: `${note}; then all` };
+  const last = (await leadership(scene)).leader;
+  for (const name of names.filter((each) => each !== last)) await reinitialize(scene, name);
+  return { whole: await isWhole(scene, HELPED_HEAL_MS), note: `${note}; then all; then made its replicas anew` };
+}
+
+/** As `patronictl reinit`, which is Patroni's own remedy for a replica that can follow nobody. */
+async function reinitialize({ cluster }: Scene, name: string): Promise<void> {
+  const signal = AbortSignal.timeout(HELPED_HEAL_MS);
+  const url = `${cluster.member(name).apiUrl}/reinitialize`;
+  await fetch(url, { method: "POST", body: JSON.stringify({ force: true }), signal }).catch(() => {});
 }
 
 /** Away for long enough that others may take over. */
