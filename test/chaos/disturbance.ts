@@ -64,24 +64,27 @@ async function isWhole({ cluster }: Scene, timeoutMs: number): Promise<boolean> 
 
 /**
  * What a person would do about a cluster that does not heal by itself. Patroni up to 3.0.2 can leave one whose leader is on an older
- * timeline than its replicas: a thawed one puts its key back over its successor's. Then whoever is ahead has to take over, and
- * otherwise the replicas are the ones to start again. PostgreSQL 15 under it has been seen to leave both replicas without a stream for good,
- * whatever is started again: then they have to be made anew.
+ * timeline than its replicas: a thawed one puts its key back over its successor's. Then whoever is ahead has to take over. Otherwise
+ * it is the replicas that can follow nobody: without synchronous replication PostgreSQL 15 has been seen to wait, rewound, for a position
+ * that the leader had still to reach, through any number of restarts. They are made anew.
  */
 async function heal(scene: Scene): Promise<{ readonly whole: boolean; readonly note: string }> {
   if (await isWhole(scene, HEAL_MS)) return { whole: true, note: "" };
   const { cluster } = scene;
   const { leader, ahead } = await leadership(scene);
   const names = cluster.members.map(({ name }) => name);
-  const chosen = ahead ? names.filter((name) => name === leader) : names.filter((name) => name !== leader);
-  for (const name of chosen) await restart(scene, name);
-  const note = `not whole after ${HEAL_MS} ms${ahead ? ", its leader on an older timeline" : ""}: restarted ${chosen}`;
+  const replicas = names.filter((name) => name !== leader);
+  let note = `not whole after ${HEAL_MS} ms`;
+  if (ahead && leader !== null) {
+    await restart(scene, leader);
+    note += `, its leader on an older timeline: restarted ${leader}`;
+  } else {
+    for (const name of replicas) await reinitialize(scene, name);
+    note += `: made ${replicas} anew`;
+  }
   if (await isWhole(scene, HELPED_HEAL_MS)) return { whole: true, note };
   for (const name of names) await restart(scene, name);
-  if (await isWhole(scene, HELPED_HEAL_MS)) return { whole: true, note: `${note}; then all` };
-  const last = (await leadership(scene)).leader;
-  for (const name of names.filter((each) => each !== last)) await reinitialize(scene, name);
-  return { whole: await isWhole(scene, HELPED_HEAL_MS), note: `${note}; then all; then made its replicas anew` };
+  return { whole: await isWhole(scene, HELPED_HEAL_MS), note: `${note}; then restarted all` };
 }
 
 /** As `patronictl reinit`, which is Patroni's own remedy for a replica that can follow nobody. */
