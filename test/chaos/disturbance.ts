@@ -9,6 +9,7 @@ import type { Journal } from "./history.ts";
 const QUIET_MS = { min: 2000, max: 6000 } as const;
 /** A cluster that is not whole by then is helped. */
 const HEAL_MS = 45_000;
+const SWITCHED_HEAL_MS = 30_000;
 const HELPED_HEAL_MS = 90_000;
 const AWAY_MS = 3000;
 
@@ -65,8 +66,8 @@ async function isWhole({ cluster }: Scene, timeoutMs: number): Promise<boolean> 
 /**
  * What a person would do about a cluster that does not heal by itself. Patroni up to 3.0.2 can leave one whose leader is on an older
  * timeline than its replicas: a thawed one puts its key back over its successor's. Then whoever is ahead has to take over. Otherwise
- * it is the replicas that can follow nobody: without synchronous replication PostgreSQL 15 has been seen to wait, rewound, for a position
- * that the leader had still to reach, through any number of restarts. They are made anew.
+ * it is the replicas that can follow nobody: without synchronous replication PostgreSQL 15 has been seen to wait, rewound, for the
+ * segment that the leader had still to reach, through any number of restarts. The leader is sent there; then they are made anew.
  */
 async function heal(scene: Scene): Promise<{ readonly whole: boolean; readonly note: string }> {
   if (await isWhole(scene, HEAL_MS)) return { whole: true, note: "" };
@@ -75,6 +76,11 @@ async function heal(scene: Scene): Promise<{ readonly whole: boolean; readonly n
   const names = cluster.members.map(({ name }) => name);
   const replicas = names.filter((name) => name !== leader);
   let note = `not whole after ${HEAL_MS} ms`;
+  if (!ahead && leader !== null) {
+    note += ", began a new WAL segment";
+    await cluster.sql(leader, "SELECT pg_switch_wal()").catch(() => {});
+    if (await isWhole(scene, SWITCHED_HEAL_MS)) return { whole: true, note };
+  }
   if (ahead && leader !== null) {
     await restart(scene, leader);
     note += `, its leader on an older timeline: restarted ${leader}`;

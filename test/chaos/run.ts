@@ -121,8 +121,13 @@ async function work(
   const total = ACCOUNTS * BALANCE;
   const { sync } = options;
   journal.write({ type: "run", seed, sync, startedAt, endedAt, members, accounts: ACCOUNTS, total, stuckMs: STUCK_MS });
-  if (!whole) say("the cluster could not be made whole");
-  else journal.write(await readContents(cluster));
+  const seconds = Math.round((endedAt - startedAt) / 1000);
+  if (!whole)
+    say(`the run ended after ${seconds} s: the cluster could not be made whole; what its leader has is judged`);
+  await readContents(cluster).then(
+    (contents) => journal.write(contents),
+    (error: unknown) => say(`the contents could not be read: ${String(error)}`),
+  );
 }
 
 function chosenFaults({ only, network, say }: RunOptions): readonly Fault[] {
