@@ -146,6 +146,31 @@ describe("a timeline whose number was given again", () => {
   });
 });
 
+describe("a timeline whose number two members gave at the same position", () => {
+  const after = contents({
+    timeline: 3,
+    forks: [
+      { timeline: 1, lsn: 200 },
+      { timeline: 2, lsn: 900 },
+    ],
+  });
+  const kept = { ...after, register: [row(2, 2, 1, NODE2)] };
+
+  test("has lost what the one wrote whose timeline was not followed", () => {
+    const other = operation(1, { place: { ...NODE2, port: 3 } });
+    expect(found(judgeAsync(other, operation(2, { place: NODE2 }), contents(kept)))).toEqual([]);
+  });
+
+  test("has not lost what the other wrote, nor anything where nobody knows whose it is", () => {
+    const own = operation(1, { place: NODE2 });
+    const later = operation(2, { place: { ...NODE2, lsn: 400 } });
+    expect(found(judgeAsync(own, later, contents(kept)))).toEqual(["lost"]);
+    const other = operation(1, { place: { ...NODE2, port: 3 } });
+    const others = operation(3, { place: { ...NODE2, port: 3, lsn: 400 } });
+    expect(found(judgeAsync(other, others, contents(after)))).toEqual(["lost"]);
+  });
+});
+
 describe("what is there", () => {
   test("twice from one operation: a duplicate", () => {
     expect(found(judge(operation(1), contents({ register: [row(1), row(1)] })))).toEqual(["duplicate"]);

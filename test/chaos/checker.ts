@@ -80,7 +80,7 @@ function notLostByFork(operation: Operation, contents: Contents, committedBefore
   if (operation.place === null) return "nobody knows where it was written";
   const { timeline, origin, lsn } = operation.place;
   // Another timeline has got the number of the one that it was written on.
-  if (originOf(timeline, contents) !== origin) return null;
+  if (originOf(timeline, contents) !== origin || isAnothers(operation.place, contents)) return null;
   if (timeline === contents.timeline) return `its timeline ${timeline} is the present one`;
   const fork = contents.forks.find((each) => each.timeline === timeline);
   if (fork === undefined || committedBefore > fork.lsn) return null;
@@ -93,6 +93,16 @@ function originOf(timeline: number, { timeline: present, forks }: Contents): num
   if (index < 0 && timeline !== present) return null;
   const before = index < 0 ? forks.at(-1) : forks[index - 1];
   return index === 0 ? 0 : (before?.lsn ?? 0);
+}
+
+/**
+ * Whether the present history's timeline of that number is another member's. Only one member ever writes on a timeline, for whoever is
+ * promoted begins a new one; but two that are promoted at the same position, neither of which has heard of the other, give
+ * theirs the same number.
+ */
+function isAnothers({ port, timeline }: Place, { register }: Contents): boolean {
+  const writers = new Set(register.filter(({ place }) => place.timeline === timeline).map(({ place }) => place.port));
+  return writers.size > 0 && !writers.has(port);
 }
 
 const branch = ({ port, timeline, origin }: Place): string => `${port} ${timeline} ${origin}`;
