@@ -38,7 +38,10 @@ export const RESET_TIMEOUT_MS = 5_000;
 export const CEDE_AFTER_MS = 100;
 /** After a failed login `min_pool_size` waits this long for the next, so that a member that is down is left alone; clients do not. */
 export const REFILL_RETRY_MS = 15_000;
-/** What a server connection in clear reads into: the first size, and that after a read which filled it. */
+/**
+ * What a server connection in clear reads into: the first size, and that after a read which filled it. Clients share a block of the
+ * larger; what came from several in pieces of up to half the smaller is kept in one of that size.
+ */
 export const RECEIVE_BYTES_MIN = 8_192;
 export const RECEIVE_BYTES_MAX = 65_536;
 /** After our last words a client has this long to close its side. */

@@ -2,6 +2,7 @@
 // take two seconds. Prints a table, and fails unless no client saw an error and every acknowledged row is there, once.
 
 import { parseArgs } from "node:util";
+import Table from "cli-table3";
 import { APPLICATION, startCluster } from "../support/cluster.ts";
 import { runCommand } from "../support/command.ts";
 import { createLongTable, LongTransactions } from "../support/long-transactions.ts";
@@ -31,9 +32,9 @@ function options(): { runs: number; clients: number; seconds: number } {
 }
 
 function printTable(rows: readonly (readonly string[])[]): void {
-  const widths = HEAD.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)));
-  const line = (cells: readonly string[]) => cells.map((cell, column) => cell.padStart(widths[column] ?? 0)).join("  ");
-  for (const row of [HEAD, ...rows]) console.log(line(row));
+  const table = new Table({ head: [...HEAD], style: { head: [], border: [], compact: true } });
+  for (const row of rows) table.push([...row]);
+  console.log(table.toString());
 }
 
 const { runs, clients, seconds } = options();
