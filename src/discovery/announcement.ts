@@ -56,6 +56,8 @@ export class Announcement {
   #value: string;
   #running = false;
   #complained = false;
+  /** Whether the key is there: before it is, what it shall say brings no attempt forward. */
+  #announcedNow = false;
   #loop: Promise<void> = Promise.resolve();
   /** Ends the pause that the loop is in. */
   #wake: (() => void) | null = null;
@@ -77,7 +79,7 @@ export class Announcement {
   say(value: string): void {
     if (value === this.#value) return;
     this.#value = value;
-    this.#wake?.();
+    if (this.#announcedNow) this.#wake?.();
   }
 
   /** Takes the key away, where etcd answers. */
@@ -135,6 +137,7 @@ export class Announcement {
       }
       await connection.revoke(lease);
     } finally {
+      this.#announcedNow = false;
       connection.close();
     }
   }
@@ -142,6 +145,7 @@ export class Announcement {
   #announced(endpoint: string): void {
     this.#backoff.reset();
     this.#complained = false;
+    this.#announcedNow = true;
     this.#logger.debug({ endpoint }, "announced in etcd");
   }
 

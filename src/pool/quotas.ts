@@ -90,6 +90,7 @@ export class Quotas {
   /** Takes new limits; connections that are too many are closed as they become idle. */
   reconfigure(limits: QuotaLimits): void {
     this.#limits = limits;
+    for (const share of this.#blocked) share.dropClaims();
     for (const quota of this.#databases.values()) quota.limit = limits.database(quota.of);
     for (const quota of this.#users.values()) quota.limit = limits.user(quota.of);
     for (const quota of [...this.#databases.values(), ...this.#users.values()]) quota.evict();
@@ -249,9 +250,14 @@ export class Share {
   relent(): void {
     this.#all.unblock(this);
     if (this.#claims.size === 0) return;
+    this.dropClaims();
+    this.#all.wake();
+  }
+
+  /** Gives back what was kept for it: a new limit may leave no room for that. */
+  dropClaims(): void {
     for (const quota of this.#claims) quota.used -= 1;
     this.#claims.clear();
-    this.#all.wake();
   }
 
   /** The same for a connection that nobody waits for: nothing is closed for it. */

@@ -55,6 +55,22 @@ function announce(etcd: Etcd, value: string, options: { logger?: Logger; ttlSeco
   return announcement;
 }
 
+/** etcd with users; the one returned may read Patroni's keys, and no more. */
+async function allowReadingOnly(etcd: Etcd): Promise<{ user: string; password: string }> {
+  const ctl = (...words: string[]) => run("etcdctl", ["--endpoints", etcd.endpoints[0] ?? "", ...words]);
+  await ctl("role", "add", "reader");
+  await ctl("role", "grant-permission", "reader", "--prefix=true", "read", PATRONI);
+  for (const [user, role] of [
+    ["root", "root"],
+    ["pgsteer", "reader"],
+  ] as const) {
+    await ctl("user", "add", `${user}:secret`);
+    await ctl("user", "grant-role", user, role);
+  }
+  await ctl("auth", "enable");
+  return { user: "pgsteer", password: "secret" };
+}
+
 describe("an announcement", () => {
   test("says what it is told, outlives its lease's time, and is taken back", { timeout: 60_000 }, async () => {
     const etcd = await startEtcd();
@@ -103,23 +119,32 @@ describe("an announcement", () => {
   });
 });
 
+describe("an announcement that etcd has refused", () => {
+  test("is not tried at once because it would say something else", { timeout: 60_000 }, async () => {
+    const etcd = await startEtcd();
+    const credentials = await allowReadingOnly(etcd);
+    const reasons: string[] = [];
+    const note: Logger["debug"] = (fields) => reasons.push(JSON.stringify(fields));
+    const what = { etcd: { ...access(etcd), credentials }, prefix: PREFIX, key: KEY, ttlSeconds: 2 };
+    const announcement = new Announcement(systemClock, { ...silentLogger, debug: note, warn: note }, what, "one");
+    cleanups.push(() => announcement.close());
+    announcement.start();
+    const refused = () => reasons.some((reason) => reason.includes("permission denied"));
+    await waitFor(refused, { timeoutMs: 30_000, what: "it is refused" });
+    const attempts = reasons.length;
+    announcement.say("two");
+    const started = performance.now();
+    await waitFor(() => performance.now() - started > 2_000, { timeoutMs: 5_000, what: "two seconds have passed" });
+    expect(reasons.slice(attempts)).toEqual([]);
+  });
+});
+
 describe("a router that etcd does not allow below our prefix", () => {
   test("serves at once, and asks seldom", { timeout: 60_000 }, async () => {
     const etcd = await startEtcd();
-    const ctl = (...words: string[]) => run("etcdctl", ["--endpoints", etcd.endpoints[0] ?? "", ...words]);
-    await ctl("role", "add", "reader");
-    await ctl("role", "grant-permission", "reader", "--prefix=true", "read", PATRONI);
-    for (const [user, role] of [
-      ["root", "root"],
-      ["pgsteer", "reader"],
-    ] as const) {
-      await ctl("user", "add", `${user}:secret`);
-      await ctl("user", "grant-role", user, role);
-    }
-    await ctl("auth", "enable");
-    const credentials = { user: "pgsteer", password: "secret" };
+    const credentials = await allowReadingOnly(etcd);
     const lines: string[] = [];
-    const note: Logger["debug"] = (_fields, message) => lines.push(message);
+    const note: Logger["debug"] = (fields, message) => lines.push(`${message} ${JSON.stringify(fields)}`);
     const logger: Logger = { ...silentLogger, debug: note, warn: note };
     const leader = { kind: "writable", member: "a", epoch: { timeline: 1, revision: 1n, sequence: 1 } } as const;
     const source = { kind: "etcd", connected: true, confirmedAt: systemClock.now(), reason: "" } as const;
@@ -140,8 +165,8 @@ describe("a router that etcd does not allow below our prefix", () => {
     expect(coordinator.current().leader.kind).toBe("draining");
     const serves = () => coordinator.standing.state === "serving" && coordinator.current().leader.kind === "writable";
     await waitFor(serves, { timeoutMs: 30_000, what: "it serves" });
-    const complained = () => lines.some((line) => line.includes("cannot announce itself in etcd"));
-    await waitFor(complained, { timeoutMs: 30_000, what: "it complains" });
+    const refused = () => lines.some((line) => /cannot announce itself in etcd.*permission denied/.test(line));
+    await waitFor(refused, { timeoutMs: 30_000, what: "it says that it was refused" });
     const said = lines.length;
     const started = performance.now();
     await waitFor(() => performance.now() - started > 2_000, { timeoutMs: 5_000, what: "two seconds have passed" });

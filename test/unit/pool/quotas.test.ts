@@ -248,4 +248,22 @@ describe("pools that share limits", () => {
     await until("what was kept is given back", () => lastAnn.server);
     bench.fence();
   });
+
+  test("a lower limit takes back what was kept for a pool", async () => {
+    const limits = { database: 1, user: 2 };
+    const bench = new PoolBench(postgres.port, { database: () => limits.database, user: () => limits.user });
+    const [oneAnn, oneBob, twoAnn] = pairs.map((identity) => bench.pool({ identity }));
+    if (!oneAnn || !oneBob || !twoAnn) throw new Error("four pools");
+    const [bob, ann] = [new Holder(oneBob), new Holder(twoAnn)];
+    await Promise.all([bob.acquired(), ann.acquired()]);
+    const poor = new Holder(oneAnn).acquire();
+    await bench.clock.advance(CEDE_AFTER_MS);
+    Object.assign(limits, { database: 0, user: 1 });
+    bench.quotas.reconfigure({ database: () => limits.database, user: () => limits.user });
+    expect([oneAnn.size, twoAnn.size]).toEqual([0, 1]);
+    ann.release();
+    await until("it is served in the other's place", () => poor.server);
+    expect([oneAnn.size, twoAnn.size]).toEqual([1, 0]);
+    bench.fence();
+  });
 });
