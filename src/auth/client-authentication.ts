@@ -4,6 +4,7 @@
 
 import { assert, unreachable } from "../core/assert.ts";
 import { ProxyError } from "../core/errors.ts";
+import type { ClientAuthenticationMethod } from "./access.ts";
 import { equalSecrets, md5Response, md5Secret } from "./password.ts";
 import {
   deriveScramKeys,
@@ -18,9 +19,6 @@ import {
 import { ScramServer, type ScramServerStep, type ScramVerifier } from "./scram-server.ts";
 import type { Secret } from "./secret.ts";
 
-/** How clients log in. */
-export type ClientAuthenticationMethod = "trust" | "password" | "md5" | "scram-sha-256";
-
 export interface ClientAuthenticationOptions {
   readonly method: ClientAuthenticationMethod;
   /** From the startup packet. */
@@ -29,14 +27,10 @@ export interface ClientAuthenticationOptions {
   readonly secret: Secret | null;
   /** Cryptographically secure bytes. */
   readonly random: (length: number) => Buffer;
-  /** Whether the client's connection is encrypted. */
-  readonly tls: boolean;
   /** What a SCRAM exchange can be bound to; without it that is not offered. */
   readonly channelBinding?: Buffer | null;
   /** Secret of the process, 32 random bytes: gives each user name a salt that stays the same, known or not. */
   readonly mockKey: Buffer;
-  /** Lets method `password` run without TLS. */
-  readonly allowClearText?: boolean;
   /** The process's derivations; without them every login derives anew. */
   readonly derivations?: ScramDerivations;
 }
@@ -114,16 +108,6 @@ export class ClientAuthentication {
   }
 
   #askClearText(): AuthStep {
-    if (!this.#options.tls && this.#options.allowClearText !== true) {
-      const error = new ProxyError(
-        "invalid_authorization",
-        "password authentication requires an encrypted connection",
-        {
-          hint: "Connect with sslmode=require.",
-        },
-      );
-      return this.#fail(error);
-    }
     this.#state = { kind: "clear-text" };
     return { kind: "send", code: 3, payload: NOTHING };
   }

@@ -2,6 +2,7 @@
 
 import { randomBytes } from "node:crypto";
 import { eventLine } from "../admin/events-document.ts";
+import { OneMethod } from "../auth/access.ts";
 import { ScramDerivations } from "../auth/scram.ts";
 import { clientTlsContext, type ServerTls, serverTls } from "../auth/tls-options.ts";
 import type { ClusterConfig, Config, SourceConfig } from "../config/config.ts";
@@ -130,10 +131,11 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
           : { lagBytesMax: listener.lagBytesMax, fallback: listener.fallback },
     })),
     serverTls: tls,
-    clientTls: clientTlsContext(config.clientTls),
-    authMethod: auth.type,
-    allowClearText: auth.allowClearText,
-    secretOf: (user) => auth.users.get(user) ?? null,
+    identification: {
+      rules: new OneMethod(auth.type, auth.allowClearText),
+      users: auth.users,
+      clientTls: clientTlsContext(config.clientTls),
+    },
     directory: { pool: poolOptions, limits: pool, databases, users },
     maxClientConn: pool.maxClientConn,
     queryWaitTimeoutMs: pool.queryWaitTimeoutMs,

@@ -19,5 +19,9 @@ export function formatAddress(host: string, port: number): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
+/** The address alone of what formatAddress() made of one with its port: `10.0.0.1`, `::1`. */
+export const hostOf = (formatted: string): string =>
+  formatted.slice(0, formatted.lastIndexOf(":")).replace(/^\[|\]$/g, "");
+
 /** A peer's address without the disguise that a socket for both IP versions gives to IPv4: `::ffff:10.0.0.1` is `10.0.0.1`. */
 export const plainAddress = (address: string): string => address.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, "");

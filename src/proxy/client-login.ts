@@ -3,13 +3,15 @@
 
 import type { Socket } from "node:net";
 import { type SecureContext, TLSSocket } from "node:tls";
+import type { AccessRules, ClientAuthenticationMethod } from "../auth/access.ts";
 import { endPointBinding } from "../auth/channel-binding.ts";
 import { type AuthStep, ClientAuthentication } from "../auth/client-authentication.ts";
+import type { Credentials } from "../auth/credentials.ts";
 import type { ScramDerivations } from "../auth/scram.ts";
 import type { Secret } from "../auth/secret.ts";
 import { ALPN_POSTGRESQL, type ClientTls } from "../auth/tls-options.ts";
 import { ProxyError } from "../core/errors.ts";
-import { AUTH_MESSAGE_BYTES_MAX } from "../core/limits.ts";
+import { AUTH_MESSAGE_BYTES_MAX, WAITING_BYTES_MAX } from "../core/limits.ts";
 import { Frontend, HEADER_BYTES } from "../protocol/constants.ts";
 import { authentication, negotiateProtocolVersion } from "../protocol/messages.ts";
 import { decodeStartup, type StartupPacket, spokenMinor, startupPacketLength } from "../protocol/startup.ts";
@@ -19,9 +21,8 @@ import { type ClientFacts, clientFacts, type StartupRules } from "./client-facts
 
 /** How clients log in. */
 export interface ClientLoginOptions {
-  readonly method: "trust" | "password" | "md5" | "scram-sha-256";
-  readonly allowClearText: boolean;
-  readonly secretOf: (user: string) => Secret | null;
+  readonly rules: AccessRules;
+  readonly credentials: Credentials;
   readonly tls: ClientTls;
   readonly random: (bytes: number) => Buffer;
   /** Makes what an unknown user is shown the same each time; secret, one per process. */
@@ -34,7 +35,10 @@ export interface ClientLoginOptions {
 
 /** Where a client is. */
 export interface Peer {
+  /** With its port, as people read it. */
   readonly address: string;
+  /** The IP address alone; null over a Unix-domain socket. */
+  readonly ip: string | null;
   /** On this machine, over a Unix-domain socket: there TLS is neither offered nor demanded, as in PostgreSQL. */
   readonly local: boolean;
 }
@@ -61,6 +65,8 @@ export class ClientLogin implements TransportSink {
   /** TLS came at once, without being asked for, and its ALPN has still to be looked at. */
   #direct = false;
   #facts: ClientFacts | null = null;
+  /** While its user is looked up: gives that up. */
+  #giveUpLookup: (() => void) | null = null;
   #authentication: ClientAuthentication | null = null;
   #over = false;
 
@@ -74,14 +80,24 @@ export class ClientLogin implements TransportSink {
   /** Hears nothing more. */
   stop(): void {
     this.#over = true;
+    this.#giveUpLookup?.();
+    this.#giveUpLookup = null;
   }
 
   bytes(buffer: Buffer, start: number, end: number): void {
     if (this.#over) return;
     const piece = buffer.subarray(start, end);
     this.#received = this.#received.length === 0 ? piece : Buffer.concat([this.#received, piece]);
+    if (this.#giveUpLookup !== null) {
+      if (this.#received.length > WAITING_BYTES_MAX) this.#transport.pause();
+      return;
+    }
+    this.#advanceSafely();
+  }
+
+  #advanceSafely(): void {
     try {
-      while (!this.#over && this.#step()) {
+      while (!this.#over && this.#giveUpLookup === null && this.#step()) {
         // Each step takes one packet or message.
       }
     } catch (error) {
@@ -101,7 +117,7 @@ export class ClientLogin implements TransportSink {
   }
 
   #refuse(error: ProxyError): void {
-    this.#over = true;
+    this.stop();
     this.#sink.refused(error);
   }
 
@@ -195,17 +211,42 @@ export class ClientLogin implements TransportSink {
     if (minor !== packet.minor || packet.extensions.length > 0) {
       this.#transport.write(negotiateProtocolVersion(minor, packet.extensions, new MessageWriter()).finish());
     }
-    const { method, allowClearText, secretOf, random, mockKey, derivations } = this.#options;
-    const { user } = this.#facts;
+    this.#judge(this.#facts);
+  }
+
+  /** How this one has to prove who it is, if it may at all. */
+  #judge({ user, database, replication }: ClientFacts): void {
+    const { rules, credentials } = this.#options;
+    const decision = rules.decide({ address: this.#peer.ip, tls: this.#tls, user, database, replication });
+    if (decision.kind === "refused") throw decision.error;
+    const { method } = decision;
+    if (method === "trust") return this.#authenticate(user, method, null);
+    let answered = false;
+    const over = (then: () => void): void => {
+      answered = true;
+      if (this.#giveUpLookup === null) return then();
+      this.#giveUpLookup = null;
+      then();
+      this.#transport.resume();
+      this.#advanceSafely();
+    };
+    const giveUp = credentials.lookup(user, database, {
+      found: (secret) => over(() => this.#authenticate(user, method, secret)),
+      unknown: (error) => over(() => this.#refuse(error)),
+    });
+    if (!answered) this.#giveUpLookup = giveUp;
+  }
+
+  #authenticate(user: string, method: ClientAuthenticationMethod, secret: Secret | null): void {
+    const { random, mockKey, derivations } = this.#options;
+    const binding = channelBinding(this.#transport.socket);
     this.#authentication = new ClientAuthentication({
       method,
       user,
-      secret: secretOf(user),
+      secret,
       random,
-      tls: this.#tls,
-      channelBinding: channelBinding(this.#transport.socket),
+      channelBinding: binding,
       mockKey,
-      allowClearText: allowClearText || this.#peer.local,
       derivations,
     });
     this.#advance(this.#authentication.start());

@@ -3,9 +3,7 @@
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
 import { isDeepStrictEqual } from "node:util";
-import { ScramDerivations } from "../auth/scram.ts";
-import type { Secret } from "../auth/secret.ts";
-import type { ClientTls, ServerTls } from "../auth/tls-options.ts";
+import type { ServerTls } from "../auth/tls-options.ts";
 import { isSocketDirectory } from "../core/addresses.ts";
 import { assert } from "../core/assert.ts";
 import type { Clock, Timer } from "../core/clock.ts";
@@ -27,10 +25,10 @@ import type { OnSessionState } from "./binding.ts";
 import { CancelKeys } from "./cancel.ts";
 import type { Client } from "./client.ts";
 import type { StartupRules } from "./client-facts.ts";
-import type { ClientLoginOptions } from "./client-login.ts";
 import type { ClientIdentity } from "./client-session.ts";
 import type { ClientTimeouts } from "./client-times.ts";
 import { Directory, type DirectoryOptions } from "./directory.ts";
+import { Identification, type IdentificationOptions } from "./identification.ts";
 import { Listener } from "./listener.ts";
 import { networkTest } from "./networks.ts";
 import { Reception, type ReceptionContext, type ReceptionOwner } from "./reception.ts";
@@ -61,10 +59,7 @@ export interface DataPlaneOptions {
   readonly listeners: readonly ListenerOptions[];
   /** TLS towards the servers of each cluster. */
   readonly serverTls: ReadonlyMap<string, ServerTls>;
-  readonly clientTls: ClientTls;
-  readonly authMethod: ClientLoginOptions["method"];
-  readonly allowClearText: boolean;
-  readonly secretOf: (user: string) => Secret | null;
+  readonly identification: IdentificationOptions;
   readonly directory: DirectoryOptions;
   readonly maxClientConn: number;
   readonly queryWaitTimeoutMs: number;
@@ -100,10 +95,9 @@ export class DataPlane implements ReceptionOwner {
   /** Clients by their identity's number, and the pid by which they can be cancelled. */
   readonly #clients = new Map<number, { readonly client: Client; readonly pid: number }>();
   readonly #cancels: CancelKeys;
-  readonly #derivations = new ScramDerivations();
   readonly #statements = new StatementRegistry();
   readonly #effects = new SessionEffects();
-  readonly #mockKey = randomBytes(32);
+  readonly #identification: Identification;
   readonly #sweeper: Timer;
   readonly #strangers: Seldom;
   readonly #reading = new SharedReading();
@@ -132,6 +126,7 @@ export class DataPlane implements ReceptionOwner {
     this.#directory = new Directory(options.directory);
     this.#quotas = new Quotas(clock, this.#directory);
     this.#seats = new Seats(this.#directory);
+    this.#identification = new Identification(feeds.keys(), options.identification);
     this.#cancels = new CancelKeys(clock, randomBytes);
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
     this.#strangers = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
@@ -189,6 +184,7 @@ export class DataPlane implements ReceptionOwner {
   /** Takes new settings: connections that are open stay as they are; new ones follow the new settings. */
   async reload(options: DataPlaneOptions): Promise<void> {
     this.#options = options;
+    this.#identification.reconfigure(options.identification);
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
     this.#directory = new Directory(options.directory);
     this.#quotas.reconfigure(this.#directory);
@@ -281,17 +277,10 @@ export class DataPlane implements ReceptionOwner {
       listener: options.name,
       local: isSocketDirectory(options.address),
       believesProxy,
-      login: {
-        method: settings.authMethod,
-        allowClearText: settings.allowClearText,
-        secretOf: settings.secretOf,
-        tls: settings.clientTls,
-        random: randomBytes,
-        mockKey: this.#mockKey,
-        derivations: this.#derivations,
+      login: this.#identification.login(options.cluster, {
         startup: startupRules(options, settings),
         admit: () => this.#admit(0),
-      },
+      }),
       reading: this.#reading,
       loginTimeoutMs: settings.clientLoginTimeoutMs,
       client: {
@@ -312,10 +301,10 @@ export class DataPlane implements ReceptionOwner {
     const tls = this.#options.serverTls.get(cluster);
     assert(tls !== undefined, `cluster ${cluster} has no TLS options`);
     return {
-      secretOf: this.#options.secretOf,
+      credentials: this.#identification.credentials(cluster),
       tls,
       random: randomBytes,
-      derivations: this.#derivations,
+      derivations: this.#identification.derivations,
       directory: this.#directory,
     };
   }

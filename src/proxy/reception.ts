@@ -1,7 +1,7 @@
 // From an accepted socket to a client that can work: login, within its time, then the welcome. Owns the connection until then.
 
 import type { Socket } from "node:net";
-import { formatAddress, plainAddress } from "../core/addresses.ts";
+import { formatAddress, hostOf, plainAddress } from "../core/addresses.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
 import type { PoolMode } from "../core/pool-mode.ts";
@@ -110,7 +110,8 @@ export class Reception implements ClientLoginSink, PreambleSink {
   }
 
   #greet(): void {
-    const peer = { address: this.#address, local: this.#context.local };
+    const { local } = this.#context;
+    const peer = { address: this.#address, ip: local ? null : hostOf(this.#address), local };
     this.#login = new ClientLogin(this.#transport, peer, this.#context.login, this);
     this.#transport.attach(this.#login);
   }

@@ -1,8 +1,8 @@
 // One cluster's crossing: joins what discovery believes with the pools, and finds each client a server now, or a place to wait.
 // The only part that knows both.
 
+import type { Credentials } from "../auth/credentials.ts";
 import type { ScramDerivations } from "../auth/scram.ts";
-import type { Secret } from "../auth/secret.ts";
 import type { ServerTls } from "../auth/tls-options.ts";
 import type { Clock } from "../core/clock.ts";
 import { GROUPS_MAX } from "../core/limits.ts";
@@ -46,7 +46,7 @@ export interface Seeker extends Waiter {
 }
 
 export interface SteeringOptions {
-  readonly secretOf: (user: string) => Secret | null;
+  readonly credentials: Credentials;
   readonly tls: ServerTls;
   readonly random: (bytes: number) => Buffer;
   readonly derivations: ScramDerivations;
@@ -299,8 +299,8 @@ export class Steering {
   }
 
   #loginOf(place: Place): PoolLogin {
-    const { directory, secretOf, tls, random, derivations } = this.#options;
-    const secret = directory.secretOf(place) ?? secretOf(place.user);
+    const { directory, credentials, tls, random, derivations } = this.#options;
+    const secret = directory.secretOf(place) ?? credentials.forServer(place.user, place.database);
     return { secret, tls, random, derivations, connectQuery: directory.connectQuery(place) };
   }
 

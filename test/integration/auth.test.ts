@@ -176,7 +176,7 @@ describe("PostgreSQL's own verifiers", () => {
         [`${password}x`, "failed"],
       ] as const) {
         const options = { user: rolname, random: randomBytes };
-        const server = new ClientAuthentication({ ...options, method, secret, tls: false, mockKey: randomBytes(32) });
+        const server = new ClientAuthentication({ ...options, method, secret, mockKey: randomBytes(32) });
         const client = new ServerAuthentication({ ...options, secret: { kind: "plain", password: attempt } });
         let step = server.start();
         while (step.kind === "send") {

@@ -62,7 +62,6 @@ function login(channelBinding: Buffer | null): ClientAuthentication {
     user: "app",
     secret: { kind: "plain", password: PASSWORD },
     random: randomBytes,
-    tls: true,
     mockKey: Buffer.alloc(32),
     channelBinding,
   });

@@ -32,7 +32,6 @@ function authentication(options: Partial<ClientAuthenticationOptions>): ClientAu
     user: USER,
     secret: plain,
     random: randomBytes,
-    tls: true,
     mockKey,
   } as const;
   return new ClientAuthentication({ ...defaults, ...options });
@@ -109,15 +108,6 @@ describe("a login", () => {
 
   test("by md5 against a SCRAM verifier is by SCRAM", () => {
     expect(authentication({ method: "md5", secret: scram }).start()).toMatchObject({ kind: "send", code: 10 });
-  });
-
-  test("by password in clear is refused unless it is allowed", () => {
-    expect(authentication({ method: "password", tls: false }).start()).toMatchObject({
-      kind: "failed",
-      error: { sqlstate: "28000" },
-    });
-    const allowed = authentication({ method: "password", tls: false, allowClearText: true });
-    expect(login(allowed, PASSWORD).kind).toBe("ok");
   });
 
   test("by md5 cannot be repeated with what was seen on the wire", () => {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { formatAddress, netAddress, plainAddress } from "../../../src/core/addresses.ts";
+import { formatAddress, hostOf, isSocketDirectory, netAddress, plainAddress } from "../../../src/core/addresses.ts";
 
 describe("an address", () => {
   test.each([
@@ -11,6 +11,7 @@ describe("an address", () => {
     ["/run/postgresql/", 5432, "/run/postgresql/.s.PGSQL.5432"],
   ])("of %s and %i is written %s", (host, port, written) => {
     expect(formatAddress(host, port)).toBe(written);
+    if (!isSocketDirectory(host)) expect(hostOf(written)).toBe(host);
   });
 
   test("is a path for node:net where the host is a directory", () => {

@@ -10,8 +10,10 @@ import { Duplex } from "node:stream";
 import { type ConnectionOptions, connect as connectTls, createSecureContext, type TLSSocket } from "node:tls";
 import { serialize } from "pg-protocol";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { OneMethod } from "../../../src/auth/access.ts";
+import { ListedCredentials, type LookupSink } from "../../../src/auth/credentials.ts";
 import { ScramDerivations } from "../../../src/auth/scram.ts";
-import type { ProxyError } from "../../../src/core/errors.ts";
+import { ProxyError } from "../../../src/core/errors.ts";
 import { AUTH_MESSAGE_BYTES_MAX, STARTUP_PACKET_BYTES_MAX } from "../../../src/core/limits.ts";
 import { Transport, type TransportSink } from "../../../src/protocol/transport.ts";
 import type { ClientFacts } from "../../../src/proxy/client-facts.ts";
@@ -33,15 +35,14 @@ const until = (what: string, look: () => boolean): Promise<true> =>
 
 const silent: TransportSink = { bytes() {}, drained() {}, ended() {}, closed() {} };
 
-const elsewhere: Peer = { address: "10.0.0.1:5555", local: false };
+const elsewhere: Peer = { address: "10.0.0.1:5555", ip: "10.0.0.1", local: false };
 
-function login(changes: Partial<ClientLoginOptions> = {}, from: Peer = elsewhere): void {
+function login(changes: Partial<ClientLoginOptions> = {}, from: Peer = elsewhere): ClientLogin {
   // Its own log: what comes late is not for the next one.
   const log = heard;
   const options: ClientLoginOptions = {
-    method: "trust",
-    allowClearText: true,
-    secretOf: (user) => (user === "app" ? { kind: "plain", password: "right" } : null),
+    rules: new OneMethod("trust", true),
+    credentials: new ListedCredentials(new Map([["app", { kind: "plain", password: "right" }]])),
     tls: { kind: "off" },
     random: randomBytes,
     mockKey: Buffer.alloc(32),
@@ -65,6 +66,7 @@ function login(changes: Partial<ClientLoginOptions> = {}, from: Peer = elsewhere
     closed: () => log.push("closed"),
   });
   transport.attach(sink);
+  return sink;
 }
 
 beforeEach(async () => {
@@ -177,7 +179,7 @@ describe("a client's login", () => {
 
   test("over a Unix-domain socket neither offers TLS nor demands it, and a password may come as it is", async () => {
     const tls = { kind: "on", required: true, context: createSecureContext() } as const;
-    login({ tls, method: "password", allowClearText: false }, { address: "unix", local: true });
+    login({ tls, rules: new OneMethod("password", false) }, { address: "unix", ip: null, local: true });
     const answers: Buffer[] = [];
     peer.on("data", (chunk: Buffer) => answers.push(chunk));
     peer.write(serialize.requestSsl());
@@ -187,7 +189,7 @@ describe("a client's login", () => {
     await settled();
     expect(heard).toEqual(["authenticated"]);
     heard = [];
-    login({ tls, method: "trust" });
+    login({ tls, rules: new OneMethod("trust", true) });
     peer.write(startup({ user: "app" }));
     await settled();
     expect(heard).toEqual(["refused 28000"]);
@@ -309,19 +311,19 @@ describe("a client's login", () => {
   test("reads a password as long as PostgreSQL does, and nothing longer before it is there", async () => {
     const password = (bytes: number): Buffer => message("p", Buffer.alloc(bytes - 5, "x"), Buffer.alloc(1));
     expect(password(AUTH_MESSAGE_BYTES_MAX).readInt32BE(1)).toBe(AUTH_MESSAGE_BYTES_MAX);
-    login({ method: "password" });
+    login({ rules: new OneMethod("password", true) });
     peer.write(Buffer.concat([startup({ user: "app" }), password(AUTH_MESSAGE_BYTES_MAX)]));
     await settled();
     expect(heard).toEqual(["refused 28P01"]);
     heard = [];
-    login({ method: "password" });
+    login({ rules: new OneMethod("password", true) });
     peer.write(Buffer.concat([startup({ user: "app" }), password(AUTH_MESSAGE_BYTES_MAX + 1).subarray(0, 5)]));
     await settled();
     expect([heard, error?.message]).toEqual([["refused 08P01"], "invalid message length"]);
   });
 
   test("takes a password in pieces, with what comes early behind it", async () => {
-    login({ method: "password" });
+    login({ rules: new OneMethod("password", true) });
     const bytes = Buffer.concat([startup({ user: "app" }), serialize.password("right"), serialize.sync()]);
     for (const byte of bytes.subarray(0, -5)) {
       peer.write(Buffer.of(byte));
@@ -332,7 +334,7 @@ describe("a client's login", () => {
   });
 
   test("calls any other message in the place of a password a violation", async () => {
-    login({ method: "scram-sha-256" });
+    login({ rules: new OneMethod("scram-sha-256", true) });
     peer.write(Buffer.concat([startup({ user: "app" }), serialize.query("SELECT 1")]));
     await settled();
     expect(heard).toEqual(["refused 08P01"]);
@@ -344,5 +346,57 @@ describe("a client's login", () => {
     peer.end(startup({ user: "app" }).subarray(0, 9));
     await settled();
     expect(heard[0]).toBe("ended");
+  });
+
+  describe("whose user has to be looked up elsewhere", () => {
+    let asked: LookupSink[];
+    let givenUp: number;
+    let waiting: ClientLogin;
+
+    beforeEach(() => {
+      [asked, givenUp] = [[], 0];
+      const lookup = (_user: string, _database: string, sink: LookupSink) => {
+        asked.push(sink);
+        return () => {
+          givenUp += 1;
+        };
+      };
+      waiting = login({ rules: new OneMethod("password", true), credentials: { lookup, forServer: () => null } });
+    });
+
+    test("waits for the answer, and takes then what came meanwhile", async () => {
+      const early = serialize.query("SELECT 1");
+      peer.write(Buffer.concat([startup({ user: "app" }), serialize.password("right")]));
+      peer.write(early);
+      await until("it asks", () => asked.length === 1);
+      asked[0]?.found({ kind: "plain", password: "right" });
+      await settled();
+      await until("all has come", () => rest.length === early.length || heard.length > 1);
+      expect([heard, givenUp]).toEqual([["authenticated"], 0]);
+    });
+
+    test("reads no more than it can keep", async () => {
+      peer.write(Buffer.concat([startup({ user: "app" }), Buffer.alloc(1_000_000)]));
+      await until("it asks", () => asked.length === 1);
+      await until("it has stopped reading", () => transport.socket.isPaused());
+      asked[0]?.found(null);
+      await settled();
+      expect(heard).toEqual(["refused 08P01"]);
+    });
+
+    test("is refused where it cannot be known", async () => {
+      peer.write(startup({ user: "app" }));
+      await until("it asks", () => asked.length === 1);
+      asked[0]?.unknown(new ProxyError("server_login_failed", "nobody can be asked"));
+      await settled();
+      expect(heard).toEqual(["refused 08001"]);
+    });
+
+    test("gives up when it is stopped", async () => {
+      peer.write(startup({ user: "app" }));
+      await until("it asks", () => asked.length === 1);
+      waiting.stop();
+      expect(givenUp).toBe(1);
+    });
   });
 });

@@ -1,0 +1,43 @@
+// Where the secrets of a cluster's users come from: those that clients are checked against, and those that pgsteer logs in to
+// servers with.
+
+import type { ProxyError } from "../core/errors.ts";
+import type { Secret } from "./secret.ts";
+
+/** How a lookup ends: one of the two, once, at once or later. */
+export interface LookupSink {
+  /** Null: nobody of that name has a password. */
+  found(secret: Secret | null): void;
+  /** It cannot be known now. */
+  unknown(error: ProxyError): void;
+}
+
+/** One for each cluster. */
+export interface Credentials {
+  /** What a client has to prove. The function returned gives the lookup up; nothing is heard of it then. */
+  lookup(user: string, database: string, sink: LookupSink): () => void;
+  /** What pgsteer logs in with as this user; null: nothing is known. */
+  forServer(user: string, database: string): Secret | null;
+}
+
+/** Users of the userlist. */
+export class ListedCredentials implements Credentials {
+  #users: ReadonlyMap<string, Secret>;
+
+  constructor(users: ReadonlyMap<string, Secret>) {
+    this.#users = users;
+  }
+
+  reconfigure(users: ReadonlyMap<string, Secret>): void {
+    this.#users = users;
+  }
+
+  lookup(user: string, _database: string, sink: LookupSink): () => void {
+    sink.found(this.#users.get(user) ?? null);
+    return () => {};
+  }
+
+  forServer(user: string): Secret | null {
+    return this.#users.get(user) ?? null;
+  }
+}
