@@ -32,7 +32,6 @@ const causes: Readonly<Record<string, string>> = {
   leader_key_changed: "leader key changed hands",
   connection_refused: "connection refused",
   connection_lost: "connection lost",
-  read_only: "a write was refused as read-only (25006)",
   in_recovery: "leader is in recovery",
   probe_failed: "probe failed",
   source_lost: "the source of the topology is silent",
@@ -140,7 +139,8 @@ export function totalsOf(event: EventDocument, paint: Paint): readonly string[] 
   const { clients, avoided, errors, error_count, going, waits_for } = event;
   const { held, held_at_once, held_now, longest_wait_ms } = clients;
   const waits = `${held} waited, at most ${held_at_once} at once, the longest ${formatSpan(longest_wait_ms)}`;
-  const now = held_now === 0 ? "" : `; ${held_now} wait now`;
+  const left = held - held_now - avoided.waited;
+  const now = (left > 0 ? `; ${left} left or gave up` : "") + (held_now > 0 ? `; ${held_now} wait now` : "");
   const given = errors
     .map(({ code, sqlstate, count: times }) => `${times} × ${sqlstate ?? ""} ${costs[code] ?? code}`)
     .join(", ");

@@ -215,8 +215,6 @@ function stepConnection(state: EvidenceState, { member, at, answer }: Of<"connec
   switch (answer.kind) {
     case "failed":
       return doubt(answer.reason, true);
-    case "read_only":
-      return state.leadership?.member === member ? doubt("answered a write with read-only", false) : state;
     case "login":
       return answer.inRecovery === true && state.leadership?.member === member
         ? doubt("a login to it said that it is in recovery", false)

@@ -8,9 +8,7 @@ export type ConnectionEvidence =
   /** Logged in; in recovery or not, as its ParameterStatus `in_hot_standby` said (null before PostgreSQL 14). */
   | { readonly kind: "login"; readonly inRecovery: boolean | null }
   /** Refused, reset, timed out, 57P03, 57P01: it does not serve now. `reason` is for people. */
-  | { readonly kind: "failed"; readonly reason: string }
-  /** Answered a write with 25006: it is not the leader that we took it for. */
-  | { readonly kind: "read_only" };
+  | { readonly kind: "failed"; readonly reason: string };
 
 /** A cluster's topology over time. */
 export interface TopologyFeed {

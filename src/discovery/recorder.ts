@@ -125,6 +125,6 @@ function memberOpening(member: MemberName, { probe, doubt, failures }: MemberEvi
   }
   if (doubt === null) return opening;
   const { at, reason, away } = doubt;
-  const answer = away ? ({ kind: "failed", reason } as const) : ({ kind: "read_only" } as const);
+  const answer = away ? ({ kind: "failed", reason } as const) : ({ kind: "login", inRecovery: true } as const);
   return [...opening, { kind: "connection", at, member, answer }];
 }

@@ -68,7 +68,7 @@ const connectionLine = z.strictObject({
   kind: z.literal("connection"),
   at: time,
   member: z.string(),
-  saw: z.enum(["login", "failed", "read_only"]),
+  saw: z.enum(["login", "failed"]),
   in_recovery: z.boolean().nullable().default(null),
   reason: reason.default(""),
 });
@@ -213,7 +213,7 @@ function entryOf(line: z.infer<typeof lineSchema>, header: TranscriptHeader, cla
     case "connection": {
       const { member, saw, reason, in_recovery: inRecovery } = line;
       if (saw === "failed") return { kind: "connection", at, member, answer: { kind: saw, reason } };
-      return { kind: "connection", at, member, answer: saw === "login" ? { kind: saw, inRecovery } : { kind: saw } };
+      return { kind: "connection", at, member, answer: { kind: saw, inRecovery } };
     }
     case "time":
       return { kind: "time", at };

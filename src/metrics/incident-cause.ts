@@ -9,7 +9,7 @@ import type { Leadership } from "./incident.ts";
  * `announced`: a switchover was asked for (Patroni's failover key); `switchover_requested`, `pause_requested`: routers were told to hold
  * transactions back; `leader_key_gone`: Patroni's leader key
  * was deleted; `leader_key_changed`: another name, or another leadership, stands in it; `connection_refused`, `connection_lost`: so a
- * client's server connection found it; `read_only`: it answered a write with 25006; `in_recovery`: a login said so; `probe_failed`:
+ * client's server connection found it; `in_recovery`: a login said so; `probe_failed`:
  * pgsteer's own probe found it; `source_lost`: etcd (or Patroni) is silent and nothing confirms the leader; `standby`: the cluster
  * replicates from another one from now on.
  */
@@ -21,7 +21,6 @@ export type Cause =
   | "leader_key_changed"
   | "connection_refused"
   | "connection_lost"
-  | "read_only"
   | "in_recovery"
   | "probe_failed"
   | "source_lost"
@@ -101,6 +100,5 @@ export const isAnnounced = (cause: Cause): boolean =>
 
 function reported({ evidence }: Report): Cause {
   if (evidence.kind === "login") return "in_recovery";
-  if (evidence.kind === "read_only") return "read_only";
   return /ECONNREFUSED|refused/.test(evidence.reason) ? "connection_refused" : "connection_lost";
 }

@@ -30,6 +30,8 @@ const planned: Incident = (
   [
     { kind: "held", at: millis(2.26) },
     { kind: "held", at: millis(9) },
+    { kind: "held", at: millis(10) },
+    { kind: "released", at: millis(500), served: false, waitedMs: 490 },
     leader(1100, { kind: "none", reason: "nobody holds the leader key" }),
     { kind: "cut", at: millis(1100), connections: 1 },
     { kind: "gave", error: "leader_changed" },
@@ -67,7 +69,7 @@ describe("a change of leader as text", () => {
           1402 ms  first lease   the first client that waited has a connection
           1403 ms  end           nobody waits any more
           1404 ms  first answer  a transaction was answered
-                   clients       2 waited, at most 2 at once, the longest 1400 ms
+                   clients       3 waited, at most 3 at once, the longest 1400 ms; 1 left or gave up
                    errors        1: 1 × 40001 open transaction rolled back
                    avoided       2 waited and were served, 1 statement run again unseen"
     `);
@@ -125,7 +127,7 @@ describe("a change of leader as a line of the log", () => {
   test("is one sentence, with the fields of /events but for its timeline", () => {
     const { fields, message } = eventLine(planned);
     expect(message).toBe(
-      "switchover: node2 leads in place of node1 after 1400 ms; 2 clients waited, 1 error was given",
+      "switchover: node2 leads in place of node1 after 1400 ms; 3 clients waited, 1 error was given",
     );
     expect(fields).toEqual({
       id: 7,
@@ -150,7 +152,7 @@ describe("a change of leader as a line of the log", () => {
         end: 1403,
       },
       connections_cut: 1,
-      clients: { held: 2, held_at_once: 2, held_now: 0, longest_wait_ms: 1399.7 },
+      clients: { held: 3, held_at_once: 3, held_now: 0, longest_wait_ms: 1399.7 },
       avoided: { waited: 2, rerun: 1 },
       errors: [{ code: "leader_changed", sqlstate: "40001", count: 1 }],
       error_count: 1,

@@ -151,8 +151,7 @@ describe("the leader's PostgreSQL", () => {
     expect(cluster.brief).toBe("writable a 1");
   });
 
-  test("a write that was refused as read-only, or a login in recovery, ends writability until a probe", () => {
-    expect(steady().report("a", { kind: "read_only" }).brief).toBe("elected a 1");
+  test("a login in recovery ends writability until a probe", () => {
     expect(steady().report("a", { kind: "login", inRecovery: true }).brief).toBe("elected a 1");
     expect(steady().report("a", { kind: "login", inRecovery: false }).brief).toBe("writable a 1");
     expect(steady().report("a", { kind: "login", inRecovery: null }).brief).toBe("writable a 1");
@@ -397,7 +396,7 @@ describe("members", () => {
 
   test("the writable leader is readable, an elected one is not", () => {
     expect(steady().member("a")).toMatchObject({ role: "leader", readable: true, lagBytes: null });
-    expect(steady().report("a", { kind: "read_only" }).member("a").readable).toBe(false);
+    expect(steady().report("a", { kind: "login", inRecovery: true }).member("a").readable).toBe(false);
   });
 
   test("members that vanish are removed with what was seen of them", () => {

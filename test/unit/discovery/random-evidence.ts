@@ -110,7 +110,6 @@ function pieceOf(kind: SourceHealth["kind"]): fc.Arbitrary<(at: Millis) => Evide
       answer: fc.oneof(
         fc.record({ kind: fc.constant("login" as const), inRecovery: fc.option(fc.boolean()) }),
         fc.record({ kind: fc.constant("failed" as const), reason }),
-        fc.record({ kind: fc.constant("read_only" as const) }),
       ),
     })
     .map(

@@ -18,7 +18,9 @@ describe("why a member gets writes or not", () => {
     expect(writes(steady().report("a", { kind: "failed", reason: "connection refused" }), "a")).toBe(
       `${key}its PostgreSQL does not serve connections: connection refused`,
     );
-    expect(writes(steady().report("a", { kind: "read_only" }), "a")).toBe(`${key}answered a write with read-only`);
+    expect(writes(steady().report("a", { kind: "login", inRecovery: true }), "a")).toBe(
+      `${key}a login to it said that it is in recovery`,
+    );
     expect(writes(etcd().key("a").takesWrites("a").probe("a", { systemIdentifier: "8" }), "a")).toBe(
       `${key}has another system identifier than this cluster`,
     );

@@ -45,7 +45,6 @@ describe("a record begins when the leader that took writes", () => {
     const refused = report({ kind: "failed", reason: "connect ECONNREFUSED 10.0.0.1:5432" });
     expect(causeOf(topology(elected), refused)).toBe("connection_refused");
     expect(causeOf(topology(elected), report({ kind: "failed", reason: "read ECONNRESET" }))).toBe("connection_lost");
-    expect(causeOf(topology(elected), report({ kind: "read_only" }))).toBe("read_only");
     expect(causeOf(topology(elected), report({ kind: "login", inRecovery: true }))).toBe("in_recovery");
     expect(causeOf(topology(elected))).toBe("probe_failed");
     expect(causeOf(topology(elected), { ...refused, at: millis(9_000) })).toBe("probe_failed");
@@ -70,7 +69,6 @@ describe("a record begins when the leader that took writes", () => {
 describe("what a connection says", () => {
   test("speaks against a leader unless it is a login that found it writable, or did not say", () => {
     expect(speaksAgainst({ kind: "failed", reason: "" })).toBe(true);
-    expect(speaksAgainst({ kind: "read_only" })).toBe(true);
     expect([true, false, null].map((inRecovery) => speaksAgainst({ kind: "login", inRecovery }))).toEqual([
       true,
       false,
