@@ -134,6 +134,7 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
     identification: {
       rules: new OneMethod(auth.type, auth.allowClearText),
       users: auth.users,
+      authQuery: config.authQuery,
       clientTls: clientTlsContext(config.clientTls),
     },
     directory: { pool: poolOptions, limits: pool, databases, users },

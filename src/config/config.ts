@@ -1,6 +1,7 @@
 // The validated configuration: what the rest of pgsteer is composed from. Everything is resolved here: defaults filled
 // in, files read, secrets fetched, units counted. No module sees it whole; the composition root hands each its part.
 
+import type { AuthQuerySettings } from "../auth/auth-query-settings.ts";
 import type { Secret } from "../auth/secret.ts";
 import type { ClientTlsOptions, ServerTlsOptions } from "../auth/tls-options.ts";
 import type { KeepAlive } from "../core/keepalive.ts";
@@ -162,6 +163,8 @@ export interface DatabaseConfig {
   readonly maxDbConnections: number | null;
   readonly maxDbClientConnections: number | null;
   readonly connectQuery: string | null;
+  /** How its users are asked for. */
+  readonly auth: { readonly user: string | null; readonly query: string | null; readonly dbname: string | null };
 }
 
 /** What differs for one user. Null: as for all. */
@@ -183,6 +186,8 @@ export interface Config {
   /** At least one; names and addresses are unique. */
   readonly listeners: readonly ListenerConfig[];
   readonly auth: AuthConfig;
+  /** How users are asked for whom the userlist does not know. */
+  readonly authQuery: AuthQuerySettings;
   readonly clientTls: ClientTlsOptions;
   readonly pool: PoolConfig;
   /** By the name that clients ask for; `*` for all others. Null: any database, by its own name. */

@@ -4,6 +4,7 @@
 import type { Secret } from "../auth/secret.ts";
 import { formatAddress } from "../core/addresses.ts";
 import { millis } from "../core/units.ts";
+import { noAuthQuery } from "./auth-query.ts";
 import type { ClusterConfig, LoadedConfig, Problem } from "./config.ts";
 import { nearest } from "./decode.ts";
 import { defaultListeners } from "./listeners.ts";
@@ -143,6 +144,7 @@ function compose(url: ParsedUrl, hosts: readonly HostPort[]): LoadedConfig {
     config: {
       clusters: new Map([[CLUSTER_NAME, cluster]]),
       listeners: defaultListeners(CLUSTER_NAME, pool),
+      authQuery: noAuthQuery,
       auth: { type: "scram-sha-256", users: new Map([[url.user, secret]]), allowClearText: false },
       clientTls: { mode: "disable", cert: null, key: null },
       pool,

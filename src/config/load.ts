@@ -5,6 +5,7 @@
 import type { Secret } from "../auth/secret.ts";
 import type { ClientTlsOptions } from "../auth/tls-options.ts";
 import { isSocketDirectory } from "../core/addresses.ts";
+import { resolveAuthQuery } from "./auth-query.ts";
 import { resolveCluster } from "./clusters.ts";
 import type { AuthConfig, ClusterConfig, ListenerConfig, LoadedConfig, Problem } from "./config.ts";
 import { loadDatabases, loadUsers } from "./databases.ts";
@@ -83,8 +84,8 @@ function checkTopLevel(root: unknown, report: Report): void {
 
 function resolveAuth(file: FileAuth, around: Surroundings): AuthConfig {
   const { report } = around;
-  if (file.file === undefined && file.type !== "trust") {
-    const remedy = "add file: the name of a userlist, or type: trust";
+  if (file.file === undefined && file.user === undefined && file.type !== "trust") {
+    const remedy = "add file: the name of a userlist, or user: the role that asks for others, or type: trust";
     report.problem(["auth", "file"], `is missing, and type ${file.type} needs secrets`, remedy);
   }
   if (file.allow_clear_text && file.type !== "password") {
@@ -244,6 +245,7 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
   const clientTls = fileClientTls === null ? null : resolveClientTls(fileClientTls, around);
   const { names, clusters } = loadClusters(root, auth?.users ?? new Map(), around);
   const databases = loadDatabases(root, auth?.users ?? new Map(), filePool, around);
+  const authQuery = fileAuth && resolveAuthQuery(fileAuth, databases, auth?.users ?? new Map(), around);
   const users = loadUsers(root, around.report);
   const listeners = loadListeners(root, names, filePool, fileHttp, findings);
   if (auth?.type === "password" && !auth.allowClearText && clientTls?.mode === "disable") {
@@ -256,12 +258,23 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
   }
 
   const incomplete = auth === null || clientTls === null || filePool === null || fileHttp === null || log === null;
-  if (incomplete || findings.problems.length > 0) return failed();
+  if (incomplete || authQuery === null || findings.problems.length > 0) return failed();
   const warnings = findings.warnings.toSorted((a, b) => a.line - b.line).map((warning) => warning.text);
   const http = fileHttp.enabled ? { address: fileHttp.address, port: fileHttp.port } : null;
   return {
     ok: true,
-    config: { clusters, listeners, auth, clientTls, pool: resolvePool(filePool), databases, users, http, log },
+    config: {
+      clusters,
+      listeners,
+      auth,
+      authQuery,
+      clientTls,
+      pool: resolvePool(filePool),
+      databases,
+      users,
+      http,
+      log,
+    },
     warnings,
   };
 }

@@ -6,7 +6,7 @@ import { type SecureContext, TLSSocket } from "node:tls";
 import type { AccessRules, ClientAuthenticationMethod } from "../auth/access.ts";
 import { endPointBinding } from "../auth/channel-binding.ts";
 import { type AuthStep, ClientAuthentication } from "../auth/client-authentication.ts";
-import type { Credentials } from "../auth/credentials.ts";
+import type { Credentials, SecretOrigin } from "../auth/credentials.ts";
 import type { ScramDerivations } from "../auth/scram.ts";
 import type { Secret } from "../auth/secret.ts";
 import { ALPN_POSTGRESQL, type ClientTls } from "../auth/tls-options.ts";
@@ -68,6 +68,8 @@ export class ClientLogin implements TransportSink {
   /** While its user is looked up: gives that up. */
   #giveUpLookup: (() => void) | null = null;
   #authentication: ClientAuthentication | null = null;
+  /** Of the secret that it judges by, where that may be out of date. */
+  #origin: SecretOrigin | null = null;
   #over = false;
 
   constructor(transport: Transport, peer: Peer, options: ClientLoginOptions, sink: ClientLoginSink) {
@@ -216,25 +218,49 @@ export class ClientLogin implements TransportSink {
 
   /** How this one has to prove who it is, if it may at all. */
   #judge({ user, database, replication }: ClientFacts): void {
-    const { rules, credentials } = this.#options;
+    const { rules } = this.#options;
     const decision = rules.decide({ address: this.#peer.ip, tls: this.#tls, user, database, replication });
     if (decision.kind === "refused") throw decision.error;
     const { method } = decision;
     if (method === "trust") return this.#authenticate(user, method, null);
+    this.#lookUp(user, database, (secret, origin) => {
+      this.#origin = origin;
+      this.#authenticate(user, method, secret);
+    });
+  }
+
+  /** `then` is called with the answer, at once or later; not where it cannot be known, which ends the login. */
+  #lookUp(user: string, database: string, then: (secret: Secret | null, origin: SecretOrigin | null) => void): void {
     let answered = false;
-    const over = (then: () => void): void => {
+    const over = (end: () => void): void => {
       answered = true;
-      if (this.#giveUpLookup === null) return then();
+      if (this.#giveUpLookup === null) return end();
       this.#giveUpLookup = null;
-      then();
+      end();
       this.#transport.resume();
       this.#advanceSafely();
     };
-    const giveUp = credentials.lookup(user, database, {
-      found: (secret) => over(() => this.#authenticate(user, method, secret)),
+    const giveUp = this.#options.credentials.lookup(user, database, {
+      found: (secret, origin) => over(() => then(secret, origin ?? null)),
       unknown: (error) => over(() => this.#refuse(error)),
     });
     if (!answered) this.#giveUpLookup = giveUp;
+  }
+
+  /** What was known of the user may be out of date: if it can be, it is asked for now, and the same answer judged by it. */
+  #failed({ error, again }: AuthStep & { kind: "failed" }): void {
+    const facts = this.#facts;
+    const origin = this.#origin;
+    if (error.code !== "password_failed" || facts === null) return this.#refuse(error);
+    const { user, database } = facts;
+    this.#options.credentials.failed(user, database);
+    this.#origin = null;
+    if (origin?.kind === "stale") return this.#refuse(origin.error);
+    if (origin === null || again === undefined) return this.#refuse(error);
+    this.#lookUp(user, database, (secret, now) => {
+      this.#origin = now?.kind === "stale" ? now : null;
+      this.#advance(again(secret));
+    });
   }
 
   #authenticate(user: string, method: ClientAuthenticationMethod, secret: Secret | null): void {
@@ -263,7 +289,11 @@ export class ClientLogin implements TransportSink {
       throw new ProxyError("protocol_violation", "invalid message length");
     }
     if (this.#received.length < length + 1) return false;
-    this.#advance(authentication.answer(this.#take(length + 1).subarray(HEADER_BYTES)));
+    const body = this.#take(length + 1).subarray(HEADER_BYTES);
+    const step = authentication.answer(body);
+    // A password may be in it.
+    if (!("again" in step)) body.fill(0);
+    this.#advance(step);
     return true;
   }
 
@@ -273,7 +303,7 @@ export class ClientLogin implements TransportSink {
         this.#transport.write(authentication(step.code, step.payload).finish());
         return;
       case "failed":
-        return this.#refuse(step.error);
+        return this.#failed(step);
       case "ok": {
         this.#over = true;
         if (step.keys !== undefined && this.#facts !== null) {

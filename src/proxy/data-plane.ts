@@ -3,6 +3,7 @@
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
 import { isDeepStrictEqual } from "node:util";
+import type { AuthQueryCounters } from "../auth/auth-query.ts";
 import type { ServerTls } from "../auth/tls-options.ts";
 import { isSocketDirectory } from "../core/addresses.ts";
 import { assert } from "../core/assert.ts";
@@ -28,7 +29,7 @@ import type { StartupRules } from "./client-facts.ts";
 import type { ClientIdentity } from "./client-session.ts";
 import type { ClientTimeouts } from "./client-times.ts";
 import { Directory, type DirectoryOptions } from "./directory.ts";
-import { Identification, type IdentificationOptions } from "./identification.ts";
+import { Identification, type IdentificationOptions, type IdentificationTerms } from "./identification.ts";
 import { Listener } from "./listener.ts";
 import { networkTest } from "./networks.ts";
 import { Reception, type ReceptionContext, type ReceptionOwner } from "./reception.ts";
@@ -126,7 +127,7 @@ export class DataPlane implements ReceptionOwner {
     this.#directory = new Directory(options.directory);
     this.#quotas = new Quotas(clock, this.#directory);
     this.#seats = new Seats(this.#directory);
-    this.#identification = new Identification(feeds.keys(), options.identification);
+    this.#identification = new Identification(clock, logger, feeds, this.#identificationTerms());
     this.#cancels = new CancelKeys(clock, randomBytes);
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
     this.#strangers = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
@@ -184,9 +185,9 @@ export class DataPlane implements ReceptionOwner {
   /** Takes new settings: connections that are open stay as they are; new ones follow the new settings. */
   async reload(options: DataPlaneOptions): Promise<void> {
     this.#options = options;
-    this.#identification.reconfigure(options.identification);
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
     this.#directory = new Directory(options.directory);
+    this.#identification.reconfigure(this.#identificationTerms());
     this.#quotas.reconfigure(this.#directory);
     this.#seats.reconfigure(this.#directory);
     for (const [cluster, steering] of this.#steerings) steering.reconfigure(this.#steeringOptions(cluster));
@@ -221,6 +222,7 @@ export class DataPlane implements ReceptionOwner {
     this.#sweeper.cancel();
     for (const { listener } of this.#listeners.values()) listener.close();
     for (const steering of this.#steerings.values()) steering.close();
+    this.#identification.close();
   }
 
   async #listen(options: ListenerOptions): Promise<void> {
@@ -295,6 +297,17 @@ export class DataPlane implements ReceptionOwner {
       statements: this.#statements,
       maxPreparedStatements: settings.maxPreparedStatements,
     };
+  }
+
+  /** What auth_query of a cluster has come to since the start. */
+  authQueries(cluster: string): Readonly<AuthQueryCounters> {
+    return this.#identification.counters(cluster);
+  }
+
+  #identificationTerms(): IdentificationTerms {
+    const { identification, serverTls } = this.#options;
+    const directory = this.#directory;
+    return { options: identification, serverTls, dbnameOf: (database) => directory.dbnameOf(database) };
   }
 
   #steeringOptions(cluster: string): SteeringOptions {
