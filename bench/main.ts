@@ -1,8 +1,9 @@
 // `npm run bench -- pgbench | connect | idle | …`: pgsteer beside PgBouncer, HAProxy and no router at all, in one run on one
 // machine. README.md says what is measured and how to read it.
 
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import { APPLICATION } from "../test/support/cluster.ts";
+import { someOf, wholeNumber } from "../test/support/options.ts";
 import { backpressureTable, measureBackpressure } from "./backpressure.ts";
 import { bulkTable, measureBulk } from "./bulk.ts";
 import { serveBystander } from "./bystander.ts";
@@ -24,25 +25,10 @@ const say = (line: string): void => console.error(line);
 
 const PROTOCOLS: readonly Protocol[] = ["simple", "extended", "prepared"];
 
-function count(written: string): number {
-  const value = Number(written);
-  if (!Number.isInteger(value) || value < 1 || value > 1_000_000)
-    throw new InvalidArgumentError("a whole number from 1");
-  return value;
-}
+const count = wholeNumber();
 
 function counts(written: string): number[] {
   return written.split(",").map(count);
-}
-
-/** For a list of words out of `known`, in the order of `known`. */
-function someOf<T extends string>(known: readonly T[]): (written: string) => T[] {
-  return (written) => {
-    const names = written.split(",");
-    const unknown = names.find((name) => !known.some((each) => each === name));
-    if (unknown !== undefined) throw new InvalidArgumentError(`one or more of ${known.join(",")}`);
-    return known.filter((each) => names.includes(each));
-  };
 }
 
 /** Aborted by Ctrl-C; the second one ends the process at once, and the servers' reaper ends the rest. */

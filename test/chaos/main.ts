@@ -4,7 +4,8 @@
 
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { parseArgs } from "node:util";
+import { Command, Option } from "commander";
+import { anySeed, positiveNumber, wholeNumber } from "../support/options.ts";
 import { ProcessGroup, temporaryServerDirectory } from "../support/processes.ts";
 import { check } from "./checker.ts";
 import { historyOf, readHistory } from "./history.ts";
@@ -14,19 +15,28 @@ import { summary } from "./summary.ts";
 
 const INSIDE = "PGSTEER_CHAOS_NAMESPACE";
 
-const { values } = parseArgs({
-  options: {
-    minutes: { type: "string", default: "5" },
-    seed: { type: "string" },
-    sync: { type: "string", default: "on" },
-    clients: { type: "string", default: "50" },
-    faults: { type: "string", default: "" },
-    patroni: { type: "string" },
-    check: { type: "string" },
-  },
-});
 const MINUTES_MAX = 24 * 60;
 const CLIENTS_MAX = 120;
+
+const values = new Command("npm run test:chaos --")
+  .description("Random faults on a real cluster under clients of two pgsteers, and a checker's verdict.")
+  .option("--minutes <n>", "how long", positiveNumber(MINUTES_MAX), 5)
+  .option("--seed <n>", "the same faults again", wholeNumber())
+  .addOption(new Option("--sync <mode>", "Patroni's synchronous_mode").choices(["on", "off"]).default("on"))
+  .option("--clients <n>", "clients", wholeNumber(CLIENTS_MAX), 50)
+  .option("--faults <names>", "only these, separated by commas", "")
+  .option("--patroni <command>", "another Patroni")
+  .option("--check <file>", "judge a history again")
+  .parse()
+  .opts<{
+    minutes: number;
+    seed?: number;
+    sync: "on" | "off";
+    clients: number;
+    faults: string;
+    patroni?: string;
+    check?: string;
+  }>();
 
 /** This very command in a network namespace of its own; null where that cannot be had. */
 async function runInside(): Promise<number | null> {
@@ -50,17 +60,9 @@ async function prepareNetwork(group: ProcessGroup): Promise<Network> {
   }
 }
 
-function number(text: string, name: string, max: number): number {
-  const value = Number(text);
-  if (!(value > 0 && value <= max)) throw new Error(`--${name} takes a number up to ${max}`);
-  return value;
-}
-
 async function main(): Promise<number> {
-  if (values.sync !== "on" && values.sync !== "off") throw new Error("--sync takes on or off");
-  const seed = Number(values.seed ?? Math.floor(Math.random() * 1_000_000));
-  const minutes = number(values.minutes, "minutes", MINUTES_MAX);
-  const clients = number(values.clients, "clients", CLIENTS_MAX);
+  const { minutes, clients } = values;
+  const seed = values.seed ?? anySeed();
   const directory = temporaryServerDirectory("chaos");
   let interrupted = false;
   for (const name of ["SIGINT", "SIGTERM"] as const) {

@@ -4,7 +4,8 @@
 // a driver could not be installed (unless that is allowed).
 
 import { writeFileSync } from "node:fs";
-import { Command, InvalidArgumentError } from "commander";
+import { Command } from "commander";
+import { someOf } from "../support/options.ts";
 import { runProgram } from "../support/programs.ts";
 import { allDrivers, type Driver, prepare } from "./catalogue.ts";
 import { completed, type Mode, modes, type Outcome, outcomesOf, scenarios } from "./outcome.ts";
@@ -23,16 +24,6 @@ interface Flags {
   readonly markdown?: string;
   readonly keep?: true;
   readonly allowMissing?: true;
-}
-
-/** For a list of words out of `known`. */
-function someOf(known: readonly string[]): (written: string) => string[] {
-  return (written) => {
-    const names = written.split(",");
-    const unknown = names.find((name) => !known.includes(name));
-    if (unknown !== undefined) throw new InvalidArgumentError(`${unknown} is none of ${known.join(", ")}`);
-    return names;
-  };
 }
 
 /** Prepares each driver; the reason for each that cannot be, by name. */

@@ -3,8 +3,9 @@
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { Command } from "commander";
 import { z } from "zod";
+import { anySeed, wholeNumber } from "../support/options.ts";
 import { projectRoot } from "../support/pgsteer.ts";
 import { report } from "./report.ts";
 import { runFuzz } from "./run.ts";
@@ -12,14 +13,14 @@ import type { Tally } from "./tally.ts";
 
 const replaySchema = z.object({ seed: z.int(), frames: z.int(), conversations: z.array(z.int()).min(1) });
 
-const { values } = parseArgs({
-  options: {
-    frames: { type: "string", default: "1000000" },
-    seed: { type: "string" },
-    clients: { type: "string", default: "48" },
-    replay: { type: "string" },
-  },
-});
+const values = new Command("npm run fuzz --")
+  .description("Mutated conversations against pgsteer, from both sides.")
+  .option("--frames <n>", "messages in all", wholeNumber(100_000_000), 1_000_000)
+  .option("--seed <n>", "the same conversations again", wholeNumber())
+  .option("--clients <n>", "clients at once", wholeNumber(1000), 48)
+  .option("--replay <file>", "hold the conversations again that a run left behind")
+  .parse()
+  .opts<{ frames: number; seed?: number; clients: number; replay?: string }>();
 
 function leaveReplay(seed: number, tally: Tally): string {
   const directory = join(projectRoot, ".state");
@@ -40,9 +41,9 @@ function leaveReplay(seed: number, tally: Tally): string {
 
 const replayed =
   values.replay === undefined ? null : replaySchema.parse(JSON.parse(readFileSync(values.replay, "utf8")));
-const seed = replayed?.seed ?? Number(values.seed ?? Math.floor(Math.random() * 1_000_000));
-const frames = replayed?.frames ?? Number(values.frames);
-const clients = Number(values.clients);
+const seed = replayed?.seed ?? values.seed ?? anySeed();
+const frames = replayed?.frames ?? values.frames;
+const { clients } = values;
 console.log(
   `fuzz: ${frames} frames, seed ${seed}${replayed === null ? "" : `, ${replayed.conversations.length} conversations again`}`,
 );

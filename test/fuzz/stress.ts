@@ -1,24 +1,23 @@
 // `npm run stress -- --seconds 60 --clients 200 --servers 5 --seed 1`: clients that check everything, on few servers. Exits with 1
 // when one of them saw what it should not, or a server was left dirty.
 
-import { parseArgs } from "node:util";
+import { Command } from "commander";
+import { anySeed, wholeNumber } from "../support/options.ts";
 import { runStress } from "./stress-run.ts";
 
 const SHOWN_MAX = 20;
 
-const { values } = parseArgs({
-  options: {
-    seconds: { type: "string", default: "60" },
-    clients: { type: "string", default: "200" },
-    servers: { type: "string", default: "5" },
-    seed: { type: "string" },
-  },
-});
-const seed = Number(values.seed ?? Math.floor(Math.random() * 1_000_000));
+const values = new Command("npm run stress --")
+  .description("Clients that check every answer, on few servers.")
+  .option("--seconds <n>", "how long", wholeNumber(), 60)
+  .option("--clients <n>", "clients", wholeNumber(10_000), 200)
+  .option("--servers <n>", "servers", wholeNumber(1000), 5)
+  .option("--seed <n>", "the same requests again", wholeNumber())
+  .parse()
+  .opts<{ seconds: number; clients: number; servers: number; seed?: number }>();
+const seed = values.seed ?? anySeed();
 const { counts, wrong, left, dirty, looks } = await runStress({
-  seconds: Number(values.seconds),
-  clients: Number(values.clients),
-  servers: Number(values.servers),
+  ...values,
   seed,
   say: (line) => console.log(line),
 });

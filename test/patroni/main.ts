@@ -1,8 +1,9 @@
 // `npm run test:patroni [-- --patroni 3|4] [--only NAME]`: pgsteer in front of real clusters under Patroni 3.0.2 and 4.x, one scenario
 // after the other, and a table of what came out. `--only` takes parts of names, separated by commas. Exits with 1 when anything failed.
 
-import { parseArgs } from "node:util";
 import Table from "cli-table3";
+import { Command, InvalidArgumentError } from "commander";
+import { someOf } from "../support/options.ts";
 import { projectRoot } from "../support/pgsteer.ts";
 import { barrierFor } from "../support/processes.ts";
 import { scenarios } from "./catalogue.ts";
@@ -92,13 +93,21 @@ interface Choice {
 
 /** What the command line asks for. */
 function choice(): Choice {
-  const { values } = parseArgs({ options: { patroni: { type: "string" }, only: { type: "string" } } });
-  const majors = MAJORS.filter((major) => values.patroni === undefined || values.patroni === String(major));
-  if (majors.length === 0) throw new Error(`--patroni takes one of ${MAJORS.join(", ")}`);
-  const words = values.only?.split(",") ?? [""];
+  const names = MAJORS.map(String);
+  const values = new Command("npm run test:patroni --")
+    .description("pgsteer in front of real clusters under Patroni 3.0.2 and 4.x, one scenario after the other.")
+    .option("--patroni <majors>", `some of ${names.join(",")}`, someOf(names), names)
+    .option("--only <words>", "scenarios with one of these in their name, separated by commas", matching)
+    .parse()
+    .opts<{ patroni: readonly string[]; only?: readonly Scenario[] }>();
+  return { majors: MAJORS.filter((major) => values.patroni.includes(String(major))), chosen: values.only ?? scenarios };
+}
+
+function matching(written: string): readonly Scenario[] {
+  const words = written.split(",");
   const chosen = scenarios.filter(({ name }) => words.some((word) => name.includes(word)));
-  if (chosen.length === 0) throw new Error(`--only names none of: ${scenarios.map(({ name }) => name).join(", ")}`);
-  return { majors, chosen };
+  if (chosen.length > 0) return chosen;
+  throw new InvalidArgumentError(`none of: ${scenarios.map(({ name }) => name).join(", ")}`);
 }
 
 /** In lines of a table's cell. */

@@ -67,6 +67,12 @@ export function makeServerDirectory(directory: string): string {
   return directory;
 }
 
+/** Hands a file to the user that PostgreSQL will run as. */
+export function handToServers(file: string): void {
+  const ids = postgresIds();
+  if (ids !== null) chownSync(file, ids.uid, ids.gid);
+}
+
 /** A new directory under the system's temporary one, for servers. It is left behind for a post-mortem unless removed. */
 export function temporaryServerDirectory(name: string): string {
   return makeServerDirectory(mkdtempSync(join(tmpdir(), `pgsteer-${name}-`)));

@@ -1,15 +1,15 @@
 // `npm run test:switchover -- --runs 5`: `pgsteer switchover` on a real cluster behind two routers, under clients whose transactions
 // take two seconds. Prints a table, and fails unless no client saw an error and every acknowledged row is there, once.
 
-import { parseArgs } from "node:util";
 import Table from "cli-table3";
+import { Command } from "commander";
 import { APPLICATION, startCluster } from "../support/cluster.ts";
 import { runCommand } from "../support/command.ts";
 import { createLongTable, LongTransactions } from "../support/long-transactions.ts";
+import { positiveNumber, wholeNumber } from "../support/options.ts";
 import { startPgsteer } from "../support/pgsteer.ts";
 import { waitFor } from "../support/time.ts";
 
-const USAGE = "usage: npm run test:switchover -- [--runs 5] [--clients 50] [--seconds 2]";
 const HEAD = ["run", "leader", "exit", "transactions", "errors", "missing", "doubled", "drained s", "gap s", "held s"];
 
 /** One switchover under load. */
@@ -18,26 +18,19 @@ interface Run {
   readonly good: boolean;
 }
 
-function options(): { runs: number; clients: number; seconds: number } {
-  const text = { type: "string" } as const;
-  const { values } = parseArgs({ options: { runs: text, clients: text, seconds: text } });
-  const numbers = {
-    runs: Number(values.runs ?? 5),
-    clients: Number(values.clients ?? 50),
-    seconds: Number(values.seconds ?? 2),
-  };
-  const sound = Object.values(numbers).every((value) => value > 0) && Number.isInteger(numbers.runs);
-  if (!sound || !Number.isInteger(numbers.clients)) throw new Error(USAGE);
-  return numbers;
-}
-
 function printTable(rows: readonly (readonly string[])[]): void {
   const table = new Table({ head: [...HEAD], style: { head: [], border: [], compact: true } });
   for (const row of rows) table.push([...row]);
   console.log(table.toString());
 }
 
-const { runs, clients, seconds } = options();
+const { runs, clients, seconds } = new Command("npm run test:switchover --")
+  .description("pgsteer switchover behind two routers, under clients with long transactions.")
+  .option("--runs <n>", "switchovers", wholeNumber(1000), 5)
+  .option("--clients <n>", "clients", wholeNumber(1000), 50)
+  .option("--seconds <n>", "how long a transaction takes", positiveNumber(60), 2)
+  .parse()
+  .opts<{ runs: number; clients: number; seconds: number }>();
 console.error(`two routers, ${clients} clients with transactions of ${seconds} s, ${runs} switchovers`);
 const cluster = await startCluster();
 const results: Run[] = [];

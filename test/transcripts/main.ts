@@ -3,7 +3,7 @@
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { parseArgs } from "node:util";
+import { Command } from "commander";
 import { faults } from "./faults.ts";
 import { losses } from "./losses.ts";
 import { rewritten } from "./rewritten.ts";
@@ -29,10 +29,17 @@ async function recordAgain(names: readonly string[], patroni4: string | null): P
   return well;
 }
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: { record: { type: "boolean" }, accept: { type: "boolean" }, patroni4: { type: "string" } },
-});
+const program = new Command("npm run transcripts --")
+  .description(
+    "The transcripts that tests replay: lists them, records them on real clusters, accepts what is believed now.",
+  )
+  .argument("[names...]", "which to record; all")
+  .option("--record", "record them again")
+  .option("--accept", "write down what is believed today")
+  .option("--patroni4 <command>", "Patroni 4.x, which some need")
+  .parse();
+const values = program.opts<{ record?: true; accept?: true; patroni4?: string }>();
+const positionals = program.args;
 if (values.record === true) {
   const names = positionals.includes("all") ? Object.keys(scenes) : positionals;
   process.exitCode = (await recordAgain(names, values.patroni4 ?? null)) ? 0 : 1;

@@ -1,8 +1,9 @@
 // `npm run test:versions [-- --only 17,18]`: pgsteer in front of a primary and a replica of every major version of PostgreSQL, one
 // common list of checks, a table of what came out. Exits with 1 when anything failed.
 
-import { parseArgs } from "node:util";
 import Table from "cli-table3";
+import { Command } from "commander";
+import { someOf } from "../support/options.ts";
 import { clusterChecks } from "./cluster-checks.ts";
 import { loginChecks } from "./login-checks.ts";
 import { binariesOf, MAJORS, obstacle } from "./packages.ts";
@@ -66,12 +67,13 @@ async function outcomesOf(major: number): Promise<Map<Check, Outcome>> {
 
 /** The majors that the command line names; all by default. */
 function chosen(): number[] {
-  const { values } = parseArgs({ options: { only: { type: "string" } } });
-  if (values.only === undefined) return [...MAJORS];
-  const majors = values.only.split(",").map(Number);
-  const unknown = majors.find((major) => !MAJORS.includes(major));
-  if (unknown !== undefined) throw new Error(`--only takes one or more of ${MAJORS.join(",")}`);
-  return majors;
+  const names = MAJORS.map(String);
+  const { only } = new Command("npm run test:versions --")
+    .description("What clients see through pgsteer on every supported version of PostgreSQL.")
+    .option("--only <majors>", `some of ${names.join(",")}`, someOf(names), names)
+    .parse()
+    .opts<{ only: readonly string[] }>();
+  return only.map(Number);
 }
 
 async function main(): Promise<number> {
