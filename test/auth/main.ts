@@ -5,8 +5,9 @@ import { Command } from "commander";
 import { someOf } from "../support/options.ts";
 import { Book, type Part, table } from "./book.ts";
 import { matrix } from "./matrix.ts";
+import { timing } from "./timing.ts";
 
-const parts: readonly Part[] = [matrix];
+const parts: readonly Part[] = [matrix, timing];
 const names = parts.map(({ name }) => name);
 
 async function runPart(part: Part): Promise<Book> {
