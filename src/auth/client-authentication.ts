@@ -6,6 +6,7 @@ import { assert, unreachable } from "../core/assert.ts";
 import { ProxyError } from "../core/errors.ts";
 import type { ClientAuthenticationMethod } from "./access.ts";
 import { equalSecrets, md5Response, md5Secret } from "./password.ts";
+import { ProvenKeys } from "./proven-keys.ts";
 import {
   deriveScramKeys,
   hmacSha256,
@@ -38,8 +39,11 @@ export interface ClientAuthenticationOptions {
 export type AuthStep =
   /** An AuthenticationXXX request: its code (3, 5, 10, 11) and what follows the code. */
   | { readonly kind: "send"; readonly code: number; readonly payload: Buffer }
-  /** The client is who it says; `final` goes out as a request of code 12 before AuthenticationOk. */
-  | { readonly kind: "ok"; readonly final?: Buffer }
+  /**
+   * The client is who it says; `final` goes out as a request of code 12 before AuthenticationOk. `keys`: what it has shown to know
+   * where only a SCRAM verifier is kept.
+   */
+  | { readonly kind: "ok"; readonly final?: Buffer; readonly keys?: ProvenKeys }
   | { readonly kind: "failed"; readonly error: ProxyError };
 
 type State =
@@ -61,6 +65,7 @@ export class ClientAuthentication {
   /** Null also for an empty password, with which nobody logs in. */
   readonly #secret: Secret | null;
   #state: State = { kind: "start" };
+  #keys: ProvenKeys | null = null;
 
   constructor(options: ClientAuthenticationOptions) {
     this.#options = options;
@@ -145,8 +150,10 @@ export class ClientAuthentication {
         return equalSecrets(md5Secret(password, user), secret.hash);
       case "scram": {
         if (secret.iterations > SCRAM_ITERATIONS_MAX) return false;
-        const { storedKey } = deriveScramKeys(password, secret.salt, secret.iterations);
-        return equalSecrets(storedKey, secret.storedKey);
+        const { storedKey, clientKey } = deriveScramKeys(password, secret.salt, secret.iterations);
+        if (!equalSecrets(storedKey, secret.storedKey)) return false;
+        this.#keys = new ProvenKeys(secret, clientKey);
+        return true;
       }
       default:
         equalSecrets(password, mockKey);
@@ -209,7 +216,8 @@ export class ClientAuthentication {
         return { kind: "send", code: 11, payload: step.message };
       case "verified":
         this.#state = { kind: "done" };
-        return { kind: "ok", final: step.message };
+        if (this.#secret?.kind === "scram") this.#keys = new ProvenKeys(this.#secret, step.clientKey);
+        return { kind: "ok", final: step.message, ...this.#shown };
       case "wrong-password":
         return this.#decide(false);
       case "failed":
@@ -222,7 +230,11 @@ export class ClientAuthentication {
   #decide(isRight: boolean): AuthStep {
     if (!isRight) return this.#fail(passwordFailed(this.#options.user));
     this.#state = { kind: "done" };
-    return { kind: "ok" };
+    return { kind: "ok", ...this.#shown };
+  }
+
+  get #shown(): { keys?: ProvenKeys } {
+    return this.#keys === null ? {} : { keys: this.#keys };
   }
 
   #fail(error: ProxyError): AuthStep {

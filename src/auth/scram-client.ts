@@ -1,7 +1,10 @@
-// The client's side of SCRAM-SHA-256, which pgsteer plays towards PostgreSQL. The exchange is only over once the server
-// has proved that it knows the password too.
+// The client's side of SCRAM-SHA-256(-PLUS), which pgsteer plays towards PostgreSQL: with a password, or with the keys that follow
+// from one. The exchange is only over once the server has proved that it knows the secret too. The flag in front says what
+// became of channel binding (RFC 5802, section 6): `p` bound, `y` we could and the server did not offer it, `n` we cannot.
 
 import { timingSafeEqual } from "node:crypto";
+import { END_POINT } from "./channel-binding.ts";
+import type { ProvenKeys } from "./proven-keys.ts";
 import {
   authMessage,
   hmacSha256,
@@ -11,18 +14,29 @@ import {
   SCRAM_ITERATIONS_MAX,
   SCRAM_ITERATIONS_MIN,
   type ScramDerivations,
+  type ScramKeys,
   scramText,
   xorKeys,
 } from "./scram.ts";
 import { decodeBase64 } from "./secret.ts";
 
-/** No channel binding: pgsteer does not support it on this side. */
-const GS2_HEADER = "n,,";
+/** What the proof is made of. */
+export type ScramProof =
+  | { readonly kind: "password"; readonly password: string; readonly derivations: ScramDerivations }
+  | { readonly kind: "keys"; readonly keys: ProvenKeys };
+
+/** What becomes of channel binding; `data` of END_POINT. */
+export type ScramClientBinding =
+  | { readonly flag: "n" }
+  | { readonly flag: "y" }
+  | { readonly flag: "p"; readonly data: Buffer };
 
 /** `reason` reads on after "server's SCRAM message is refused: ". */
 export type ScramClientStep =
   | { readonly kind: "send"; readonly message: Buffer }
   | { readonly kind: "verified" }
+  /** The server keeps another secret of this user than the keys belong to. */
+  | { readonly kind: "other-secret" }
   | { readonly kind: "failed"; readonly reason: string };
 
 type State =
@@ -41,15 +55,19 @@ function parseServerFirst(text: string): { nonce: string; salt: Buffer; iteratio
 
 /** One exchange. Call `first`, then `serverFirst`, then `serverFinal`; anything out of this order fails. */
 export class ScramClient {
-  readonly #password: string;
+  readonly #proof: ScramProof;
   readonly #random: (length: number) => Buffer;
-  readonly #derivations: ScramDerivations;
+  readonly #header: string;
+  /** What `c=` says: the header, and the binding's data. */
+  readonly #bindingAttribute: string;
   #state: State = { kind: "start" };
 
-  constructor(password: string, random: (length: number) => Buffer, derivations: ScramDerivations) {
-    this.#password = password;
+  constructor(proof: ScramProof, random: (length: number) => Buffer, binding: ScramClientBinding = { flag: "n" }) {
+    this.#proof = proof;
     this.#random = random;
-    this.#derivations = derivations;
+    this.#header = binding.flag === "p" ? `p=${END_POINT},,` : `${binding.flag},,`;
+    const data = binding.flag === "p" ? binding.data : Buffer.alloc(0);
+    this.#bindingAttribute = Buffer.concat([Buffer.from(this.#header), data]).toString("base64");
   }
 
   /** The client-first-message. The user is left out, as libpq does: the server goes by the startup packet. */
@@ -58,7 +76,7 @@ export class ScramClient {
     const nonce = this.#random(NONCE_BYTES).toString("base64");
     const firstBare = `n=,r=${nonce}`;
     this.#state = { kind: "first-sent", nonce, firstBare };
-    return { kind: "send", message: Buffer.from(GS2_HEADER + firstBare) };
+    return { kind: "send", message: Buffer.from(this.#header + firstBare) };
   }
 
   /** Takes the server-first-message, gives the client-final-message. */
@@ -72,12 +90,12 @@ export class ScramClient {
     if (!nonce.startsWith(state.nonce) || nonce.length === state.nonce.length) {
       return this.#fail("its nonce does not continue ours");
     }
-    if (iterations < SCRAM_ITERATIONS_MIN || iterations > SCRAM_ITERATIONS_MAX) {
-      const bounds = `${SCRAM_ITERATIONS_MIN} and ${SCRAM_ITERATIONS_MAX}`;
-      return this.#fail(`its ${iterations} iterations are not between ${bounds}`);
+    const keys = this.#keysFor(salt, iterations);
+    if (!("clientKey" in keys)) {
+      this.#state = { kind: "done" };
+      return keys;
     }
-    const keys = this.#derivations.derive(this.#password, salt, iterations);
-    const withoutProof = `c=${Buffer.from(GS2_HEADER).toString("base64")},r=${nonce}`;
+    const withoutProof = `c=${this.#bindingAttribute},r=${nonce}`;
     const message = authMessage(state.firstBare, text, withoutProof);
     const proof = xorKeys(keys.clientKey, hmacSha256(keys.storedKey, message));
     this.#state = { kind: "final-sent", serverSignature: hmacSha256(keys.serverKey, message) };
@@ -97,6 +115,22 @@ export class ScramClient {
     }
     this.#state = { kind: "done" };
     return { kind: "verified" };
+  }
+
+  /** Keys belong to one salt: to another they prove nothing, and are not shown to whoever asks with it. */
+  #keysFor(salt: Buffer, iterations: number): ScramKeys | ScramClientStep {
+    if (this.#proof.kind === "keys") {
+      const { keys } = this.#proof;
+      const { clientKey, storedKey, serverKey } = keys;
+      const isSame = keys.iterations === iterations && keys.salt.equals(salt);
+      return isSame && clientKey !== null ? { clientKey, storedKey, serverKey } : { kind: "other-secret" };
+    }
+    if (iterations < SCRAM_ITERATIONS_MIN || iterations > SCRAM_ITERATIONS_MAX) {
+      const bounds = `${SCRAM_ITERATIONS_MIN} and ${SCRAM_ITERATIONS_MAX}`;
+      return this.#fail(`its ${iterations} iterations are not between ${bounds}`);
+    }
+    const { password, derivations } = this.#proof;
+    return derivations.derive(password, salt, iterations);
   }
 
   #fail(reason: string): ScramClientStep {

@@ -26,8 +26,8 @@ export interface ScramBinding {
 export type ScramServerStep =
   /** The server-first-message. */
   | { readonly kind: "continue"; readonly message: Buffer }
-  /** The server-final-message; the client has proved itself. */
-  | { readonly kind: "verified"; readonly message: Buffer }
+  /** The server-final-message; the client has proved itself, and thereby shown its key. */
+  | { readonly kind: "verified"; readonly message: Buffer; readonly clientKey: Buffer }
   | { readonly kind: "wrong-password" }
   | { readonly kind: "failed"; readonly error: ProxyError };
 
@@ -171,7 +171,7 @@ export class ScramServer {
     const isRight = timingSafeEqual(sha256(clientKey), storedKey);
     const signature = hmacSha256(serverKey, message).toString("base64");
     if (!isRight || doomed) return { kind: "wrong-password" };
-    return { kind: "verified", message: Buffer.from(`v=${signature}`) };
+    return { kind: "verified", message: Buffer.from(`v=${signature}`), clientKey };
   }
 
   #fail(error: ProxyError): ScramServerStep {

@@ -4,6 +4,7 @@
 
 import { isIP } from "node:net";
 import { type ConnectionOptions, createSecureContext, type SecureContext } from "node:tls";
+import type { ServerAuthRules } from "./server-rules.ts";
 
 /** TLS towards clients. `cert` and `key` are PEM texts; both are needed unless the mode is `disable`. */
 export interface ClientTlsOptions {
@@ -36,16 +37,27 @@ export interface ServerTlsOptions {
   readonly ca: string | null;
   readonly cert: string | null;
   readonly key: string | null;
+  /** Certificates that count no more, PEM. Each authority of the chain needs a list then, as with libpq. */
+  readonly crl?: string | null;
+  readonly minVersion?: "TLSv1.2" | "TLSv1.3";
+  /** As OpenSSL writes lists of ciphers; null: its own. */
+  readonly ciphers?: string | null;
+  /** `direct`: TLS at once, without asking, as servers from PostgreSQL 17 on take it. */
+  readonly negotiation?: "postgres" | "direct";
+  readonly rules?: ServerAuthRules;
 }
 
 /**
  * How to ask a server for TLS. `plain` says what an unencrypted connection is to this mode: the `first` choice (TLS only after a
- * refusal), the `fallback` when the server answers `N`, or `never` allowed.
+ * refusal), the `fallback` when the server answers `N`, or `never` allowed. `rules`: what it may ask of us then; libpq's when absent.
  */
 export type ServerTls =
-  | { readonly kind: "off" }
+  | { readonly kind: "off"; readonly rules?: ServerAuthRules }
   | {
       readonly kind: "on";
+      readonly rules?: ServerAuthRules;
+      /** TLS at once; the server has to choose ALPN_POSTGRESQL. */
+      readonly direct?: boolean;
       readonly plain: "first" | "fallback" | "never";
       /** For `tls.connect({ socket, ...connectionOptions(host) })`. */
       connectionOptions(host: string): ConnectionOptions;
@@ -61,10 +73,13 @@ const plainRule = {
 
 /** Throws OpenSSL's error when a certificate or the key cannot be used. */
 export function serverTls(options: ServerTlsOptions): ServerTls {
-  const { sslmode, ca, cert, key } = options;
-  if (sslmode === "disable") return { kind: "off" };
+  const { sslmode, ca, cert, key, crl = null, ciphers = null } = options;
+  const rules = options.rules === undefined ? {} : { rules: options.rules };
+  if (sslmode === "disable") return { kind: "off", ...rules };
   const secureContext = createSecureContext({
-    minVersion: MIN_VERSION,
+    minVersion: options.minVersion ?? MIN_VERSION,
+    ...(crl === null ? {} : { crl }),
+    ...(ciphers === null ? {} : { ciphers }),
     ...(ca === null ? {} : { ca }),
     ...(cert === null ? {} : { cert }),
     ...(key === null ? {} : { key }),
@@ -73,6 +88,8 @@ export function serverTls(options: ServerTlsOptions): ServerTls {
   const checksHost = sslmode === "verify-full";
   return {
     kind: "on",
+    ...rules,
+    direct: options.negotiation === "direct",
     plain: plainRule[sslmode],
     connectionOptions: (host) => ({
       secureContext,

@@ -99,9 +99,9 @@ function warnAboutSecrets(type: AuthConfig["type"], users: ReadonlyMap<string, S
   const count = (kind: Secret["kind"]) => [...users.values()].filter((secret) => secret.kind === kind).length;
   const [scram, md5] = [count("scram"), count("md5")];
   if (users.size === 0) report.warning(["auth", "file"], "names a file without users", "add them");
-  if (scram > 0) {
-    const message = `lists ${scram} user(s) with a SCRAM verifier, which does not let pgsteer log in to servers`;
-    report.warning(["auth", "file"], message, "list them with their password in clear");
+  if (scram > 0 && type === "trust") {
+    const message = `lists ${scram} user(s) with a SCRAM verifier, which logs in to servers only with what clients prove, and here they prove nothing`;
+    report.warning(["auth", "file"], message, "list them with their password in clear, or set type: scram-sha-256");
   }
   if (md5 > 0 && type === "scram-sha-256") {
     const message = `lists ${md5} user(s) with an md5 hash, who cannot log in by scram-sha-256`;

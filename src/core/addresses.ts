@@ -25,3 +25,6 @@ export const hostOf = (formatted: string): string =>
 
 /** A peer's address without the disguise that a socket for both IP versions gives to IPv4: `::ffff:10.0.0.1` is `10.0.0.1`. */
 export const plainAddress = (address: string): string => address.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, "");
+
+/** Whether an IP address is this machine's own: what is sent there crosses no network. */
+export const isLoopback = (ip: string): boolean => plainAddress(ip).startsWith("127.") || ip === "::1";

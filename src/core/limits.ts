@@ -7,6 +7,8 @@ export const STARTUP_PACKET_BYTES_MAX = 10_000;
 export const PROXY_HEADER_BYTES_MAX = 4_096;
 /** Password, SASLInitialResponse and SASLResponse messages: PostgreSQL's PG_MAX_AUTH_TOKEN_LENGTH. */
 export const AUTH_MESSAGE_BYTES_MAX = 65_535;
+/** Users of a cluster whose proven SCRAM keys are kept for logins to servers; those that were unused for longest go first. */
+export const PROVEN_KEYS_MAX = 10_000;
 /** Path of a Unix-domain socket: Linux's sun_path, without its final zero. */
 export const SOCKET_PATH_BYTES_MAX = 107;
 /** Any message after login: PostgreSQL's own limit (PQ_LARGE_MESSAGE_LIMIT, MaxAllocSize - 1). Bodies are never buffered whole. */

@@ -100,7 +100,7 @@ export class Openings {
 
   start(): void {
     const { endpoint, user, dbname, dedicated } = this.#identity;
-    const { connectQuery, ...how } = this.#supply.login();
+    const { connectQuery, refused, ...how } = this.#supply.login();
     const { serverConnectTimeoutMs: timeoutMs, keepAlive } = this.#options;
     const parameters = dedicated?.parameters ?? new Map<string, string>();
     const isEarlyLogin = this.#gateIsShut;
@@ -114,6 +114,7 @@ export class Openings {
       failed: (failure) => {
         this.#logins.delete(login);
         if (failure.transient) this.pause();
+        if (failure.kind === "refused" && failure.fields.sqlstate === INVALID_PASSWORD) refused?.();
         this.#sink.loginFailed(failure);
       },
     });
@@ -222,6 +223,7 @@ export class Openings {
   }
 }
 
+const INVALID_PASSWORD = "28P01";
 const RECOVERY_QUESTION = "SELECT pg_catalog.pg_is_in_recovery()";
 
 /** Whatever could be a setting of the user's own, in lower case: one that is none has no value. */

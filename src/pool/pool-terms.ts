@@ -1,7 +1,7 @@
 // What a pool is told and what it tells: its settings, its identity, how it logs in, who waits for it, who hears of it.
 
+import type { ServerSecret } from "../auth/proven-keys.ts";
 import type { ScramDerivations } from "../auth/scram.ts";
-import type { Secret } from "../auth/secret.ts";
 import type { ServerTls } from "../auth/tls-options.ts";
 import type { ProxyError } from "../core/errors.ts";
 import type { KeepAlive } from "../core/keepalive.ts";
@@ -72,7 +72,9 @@ export const isEarly = ({ purpose, epoch }: PoolIdentity): boolean => purpose ==
 
 /** How a pool logs in to its servers. */
 export interface PoolLogin {
-  readonly secret: Secret | null;
+  readonly secret: ServerSecret | null;
+  /** The server has refused the secret. */
+  readonly refused?: () => void;
   readonly tls: ServerTls;
   readonly random: (bytes: number) => Buffer;
   readonly derivations: ScramDerivations;

@@ -2,12 +2,14 @@
 // ReadyForQuery (https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-START-UP).
 
 import { connect, type Socket } from "node:net";
-import { connect as connectTls } from "node:tls";
+import { connect as connectTls, TLSSocket } from "node:tls";
+import { endPointBinding } from "../auth/channel-binding.ts";
+import type { ServerSecret } from "../auth/proven-keys.ts";
 import type { ScramDerivations } from "../auth/scram.ts";
-import type { Secret } from "../auth/secret.ts";
 import { ServerAuthentication } from "../auth/server-authentication.ts";
-import type { ServerTls } from "../auth/tls-options.ts";
-import { isSocketDirectory, netAddress } from "../core/addresses.ts";
+import type { ServerChannel } from "../auth/server-rules.ts";
+import { ALPN_POSTGRESQL, type ServerTls } from "../auth/tls-options.ts";
+import { isLoopback, isSocketDirectory, netAddress } from "../core/addresses.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
 import { KEEPALIVE_IDLE_MS_DEFAULT, type KeepAlive, keepAlive } from "../core/keepalive.ts";
@@ -27,7 +29,7 @@ export interface LoginOptions {
   readonly endpoint: Endpoint;
   readonly user: string;
   readonly database: string;
-  readonly secret: Secret | null;
+  readonly secret: ServerSecret | null;
   readonly tls: ServerTls;
   readonly timeoutMs: number;
   readonly random: (bytes: number) => Buffer;
@@ -78,7 +80,8 @@ export class ServerLogin implements TransportSink, FrameSink {
   readonly #options: LoginOptions;
   readonly #sink: LoginSink;
   readonly #framer = new Framer(this);
-  readonly #authentication: ServerAuthentication;
+  /** Begun once the connection is what it will be: in clear or not. */
+  #authentication: ServerAuthentication | null = null;
   readonly #parameters = new Map<string, string>();
   readonly #timer: Timer;
   #transport: Transport;
@@ -94,12 +97,6 @@ export class ServerLogin implements TransportSink, FrameSink {
     this.#options = options;
     this.#sink = sink;
     this.#wantsTls = this.#mayUseTls && options.tls.kind === "on" && options.tls.plain !== "first";
-    this.#authentication = new ServerAuthentication({
-      user: options.user,
-      secret: options.secret,
-      random: options.random,
-      derivations: options.derivations,
-    });
     this.#timer = clock.after(millis(options.timeoutMs), () => this.#unreachable("timeout expired"));
     this.#transport = this.#open();
   }
@@ -128,34 +125,60 @@ export class ServerLogin implements TransportSink, FrameSink {
 
   #connected(): void {
     if (this.#step !== "connecting") return;
-    if (this.#wantsTls) {
-      this.#step = "ssl";
-      this.#transport.write(sslRequest());
-    } else {
-      this.#startup();
-    }
+    const { tls } = this.#options;
+    if (!this.#wantsTls) return this.#startup();
+    this.#step = "ssl";
+    if (tls.kind === "on" && tls.direct === true) this.#secure(tls);
+    else this.#transport.write(sslRequest());
   }
 
   #startup(): void {
     this.#step = "authenticating";
-    const { user, database, parameters } = this.#options;
+    const { user, database, parameters, secret, random, derivations, tls } = this.#options;
+    const rules = tls.rules === undefined ? {} : { rules: tls.rules };
+    this.#authentication = new ServerAuthentication({
+      user,
+      secret,
+      random,
+      derivations,
+      channel: this.#channel(),
+      ...rules,
+    });
     this.#transport.write(startupMessage([["user", user], ["database", database], ...(parameters ?? [])]));
   }
 
   #answerToSslRequest(buffer: Buffer, start: number, end: number): void {
-    const { tls, endpoint } = this.#options;
+    const { tls } = this.#options;
     if (tls.kind === "off" || end - start !== 1) return this.#unreachable("received bytes in clear after SSLRequest");
-    if (buffer[start] === 0x53) {
-      this.#transport.wrap((raw: Socket) => {
-        const secure = connectTls({ socket: raw, ...tls.connectionOptions(endpoint.host) });
-        secure.once("secureConnect", () => this.#startup());
-        return secure;
+    if (buffer[start] === 0x53) this.#secure(tls);
+    else if (tls.plain === "never") this.#unreachable("server does not support TLS, but sslmode demands it");
+    else this.#startup();
+  }
+
+  #secure(tls: ServerTls & { kind: "on" }): void {
+    this.#transport.wrap((raw: Socket) => {
+      const secure = connectTls({ socket: raw, ...tls.connectionOptions(this.#options.endpoint.host) });
+      secure.once("secureConnect", () => {
+        if (tls.direct === true && secure.alpnProtocol !== ALPN_POSTGRESQL) {
+          return this.#unreachable("server took a direct TLS connection without ALPN: it may speak another protocol");
+        }
+        this.#startup();
       });
-    } else if (tls.plain === "never") {
-      this.#unreachable("server does not support TLS, but sslmode demands it");
-    } else {
-      this.#startup();
+      return secure;
+    });
+  }
+
+  /** What the login goes over. Whoever answers at an address of this machine is not reached over a network. */
+  #channel(): ServerChannel {
+    const { host } = this.#options.endpoint;
+    const { socket } = this.#transport;
+    if (!(socket instanceof TLSSocket)) {
+      const local = isSocketDirectory(host) || isLoopback(socket.remoteAddress ?? "");
+      return { tls: false, readable: !local, binding: null };
     }
+    const certificate = socket.getPeerX509Certificate();
+    const binding = certificate === undefined ? null : endPointBinding(certificate.raw);
+    return { tls: true, readable: false, binding };
   }
 
   // TransportSink
@@ -232,7 +255,8 @@ export class ServerLogin implements TransportSink, FrameSink {
   }
 
   #authenticate(code: number, payload: Buffer): void {
-    const step = this.#authentication.request(code, payload);
+    const step = this.#authentication?.request(code, payload);
+    if (step === undefined) return;
     if (step.kind === "send") this.#transport.write(passwordMessage(step.body));
     else if (step.kind === "failed")
       this.#fail({ kind: "ours", error: step.error, transient: false, reason: step.error.message });

@@ -276,6 +276,9 @@ export class ClientLogin implements TransportSink {
         return this.#refuse(step.error);
       case "ok": {
         this.#over = true;
+        if (step.keys !== undefined && this.#facts !== null) {
+          this.#options.credentials.proven(this.#facts.user, step.keys);
+        }
         const writer = new MessageWriter();
         if (step.final !== undefined) authentication(12, step.final, writer);
         authentication(0, Buffer.alloc(0), writer);

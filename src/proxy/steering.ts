@@ -301,7 +301,10 @@ export class Steering {
   #loginOf(place: Place): PoolLogin {
     const { directory, credentials, tls, random, derivations } = this.#options;
     const secret = directory.secretOf(place) ?? credentials.forServer(place.user, place.database);
-    return { secret, tls, random, derivations, connectQuery: directory.connectQuery(place) };
+    const refused = (): void => {
+      if (secret !== null) credentials.refused(place.user, secret);
+    };
+    return { secret, refused, tls, random, derivations, connectQuery: directory.connectQuery(place) };
   }
 
   #supplyOf(group: Group): PoolSupply {

@@ -12,7 +12,7 @@ import {
   sha256,
   xorKeys,
 } from "../../../src/auth/scram.ts";
-import { ScramClient, type ScramClientStep } from "../../../src/auth/scram-client.ts";
+import { ScramClient, type ScramClientBinding, type ScramClientStep } from "../../../src/auth/scram-client.ts";
 import { ScramServer, type ScramServerStep, type ScramVerifier } from "../../../src/auth/scram-server.ts";
 
 const PASSWORD = "pencil";
@@ -24,7 +24,8 @@ function verifierFor(password: string): ScramVerifier {
 }
 
 const verifier = verifierFor(PASSWORD);
-const newClient = (password = PASSWORD) => new ScramClient(password, randomBytes, derivations);
+const newClient = (password = PASSWORD, binding?: ScramClientBinding) =>
+  new ScramClient({ kind: "password", password, derivations }, randomBytes, binding);
 const newServer = (from: ScramVerifier = verifier) => new ScramServer(from, randomBytes);
 
 function sent(step: ScramClientStep | ScramServerStep): Buffer {

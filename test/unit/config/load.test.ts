@@ -271,7 +271,7 @@ describe("what works but hardly as meant", () => {
       ":3: client_tls.cert_file is not used",
     ],
     ["a userlist of nobody", `${clusters}auth: { file: none.txt }`, ":2: auth.file names a file without users"],
-    ["verifiers", `${clusters}auth: { file: verifiers.txt }`, "1 user(s) with a SCRAM verifier"],
+    ["verifiers", `${clusters}auth: { type: trust, file: verifiers.txt }`, "1 user(s) with a SCRAM verifier"],
     ["md5 hashes", `${clusters}auth: { file: verifiers.txt }`, "1 user(s) with an md5 hash"],
     [
       "a permission that is not used",

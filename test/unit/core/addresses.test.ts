@@ -1,5 +1,12 @@
 import { describe, expect, test } from "vitest";
-import { formatAddress, hostOf, isSocketDirectory, netAddress, plainAddress } from "../../../src/core/addresses.ts";
+import {
+  formatAddress,
+  hostOf,
+  isLoopback,
+  isSocketDirectory,
+  netAddress,
+  plainAddress,
+} from "../../../src/core/addresses.ts";
 
 describe("an address", () => {
   test.each([
@@ -27,5 +34,10 @@ describe("an address", () => {
       "10.0.0.1",
       "::ffff:a00:1",
     ]);
+  });
+
+  test("of this machine is told from others", () => {
+    const own = ["127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1"];
+    expect([...own, "128.0.0.1", "10.0.0.1", "::2", "fe80::1", ""].filter(isLoopback)).toEqual(own);
   });
 });

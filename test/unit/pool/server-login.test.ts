@@ -2,11 +2,17 @@
 // to PostgreSQL itself are in test/integration/pool-login.test.ts.
 
 import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createServer as createTlsServer } from "node:tls";
 import fc from "fast-check";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { ScramDerivations } from "../../../src/auth/scram.ts";
+import { ALPN_POSTGRESQL, serverTls } from "../../../src/auth/tls-options.ts";
 import { ServerLogin } from "../../../src/pool/server-login.ts";
+import { makeCertificates } from "../../support/certificates.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
 import { int32, message } from "../../support/raw-client.ts";
 import { waitFor } from "../../support/time.ts";
@@ -105,5 +111,70 @@ describe("a server's login", () => {
       ),
       { numRuns: 200 },
     );
+  });
+});
+
+describe("direct TLS", () => {
+  let directory = "";
+  let pems: Awaited<ReturnType<typeof makeCertificates>>["server"];
+
+  beforeAll(async () => {
+    directory = mkdtempSync(join(tmpdir(), "pgsteer-direct-"));
+    pems = (await makeCertificates(directory)).server;
+  });
+
+  afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+  /** Logs in to a server that speaks these protocols inside TLS: what it heard first, and what became of the login. */
+  async function direct(protocols: string[]): Promise<{ readonly heard: string; readonly outcome: string }> {
+    let heard = "";
+    const server = createTlsServer({ cert: pems.cert, key: pems.key, ALPNProtocols: protocols }, (socket) => {
+      socket.on("error", () => {});
+      socket.on("data", (bytes) => {
+        heard += bytes.toString("latin1");
+        if (heard.endsWith("\0\0")) socket.write(welcome);
+      });
+    });
+    server.on("tlsClientError", () => {});
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const address = server.address();
+    const tls = serverTls({ sslmode: "verify-full", ...pems, negotiation: "direct" });
+    const outcome = await new Promise<string>((resolve) => {
+      new ServerLogin(
+        new FakeClock(),
+        {
+          endpoint: { member: "m", host: "127.0.0.1", port: typeof address === "object" ? (address?.port ?? 0) : 0 },
+          user: "u",
+          database: "d",
+          secret: null,
+          tls,
+          random: (count) => Buffer.alloc(count, 7),
+          derivations: new ScramDerivations(),
+          timeoutMs: 1000,
+        },
+        {
+          loggedIn: (transport) => {
+            transport.attach({ bytes: () => {}, drained: () => {}, ended: () => {}, closed: () => {} });
+            transport.destroy();
+            resolve("logged in");
+          },
+          failed: (failure) => resolve(failure.reason),
+        },
+      );
+    });
+    server.close();
+    return { heard, outcome };
+  }
+
+  test("begins with the handshake, and goes on with the startup message", async () => {
+    const { heard, outcome } = await direct([ALPN_POSTGRESQL]);
+    expect(outcome).toBe("logged in");
+    expect(heard.slice(4)).toBe("\0\x03\0\0user\0u\0database\0d\0\0");
+  });
+
+  test("is none with a server that does not say that it speaks PostgreSQL's protocol", async () => {
+    const { heard, outcome } = await direct([]);
+    expect(outcome).toContain("without ALPN");
+    expect(heard).toBe("");
   });
 });
