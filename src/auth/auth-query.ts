@@ -161,14 +161,13 @@ export class AuthQuery {
     for (const sink of sinks) sink.found(secret);
   }
 
+  /** Those who are not remembered go through the same exchange as those who are, and hear the same where that fails. */
   #fallBack(key: string, { sinks }: Question): void {
     this.counters.silent += 1;
     const known = this.#recall(key, this.#options.staleMaxMs);
-    if (known === null) for (const sink of sinks) sink.unknown(nobodyToAsk());
-    else {
-      this.counters.stale += sinks.size;
-      for (const sink of sinks) sink.found(known.secret, { kind: "stale", error: nobodyToAsk() });
-    }
+    if (known !== null) this.counters.stale += sinks.size;
+    const error = known === null ? nobodyToAsk() : nobodyToAsk("password_unconfirmed");
+    for (const sink of sinks) sink.found(known?.secret ?? null, { kind: "stale", error });
   }
 }
 
@@ -180,9 +179,12 @@ function join({ sinks }: Omit<Question, "askedAt">, sink: LookupSink): () => voi
   return () => sinks.delete(sink);
 }
 
-/** The same for everybody: whether somebody exists cannot be known, and is not told. */
-function nobodyToAsk(): ProxyError {
-  return new ProxyError("auth_unavailable", "users cannot be authenticated at this time", {
+/**
+ * The same for everybody: whether somebody exists cannot be known, and is not told. `password_unconfirmed` differs for ourselves alone: a
+ * guess that was wrong as far as we know counts as a failed login.
+ */
+function nobodyToAsk(code: "auth_unavailable" | "password_unconfirmed" = "auth_unavailable"): ProxyError {
+  return new ProxyError(code, "users cannot be authenticated at this time", {
     hint: "No database server can be asked about them; try again later.",
   });
 }

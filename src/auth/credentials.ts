@@ -10,7 +10,7 @@ import type { Secret } from "./secret.ts";
 export type SecretOrigin =
   /** It was asked for a short while ago. Who fails by it may be judged by a new answer. */
   | { readonly kind: "recent" }
-  /** Nobody can be asked now. A login that fails by it gets this error, as everybody gets whose secret is not remembered. */
+  /** Nobody can be asked now, and there may be no secret. A login that fails by it gets this error. */
   | { readonly kind: "stale"; readonly error: ProxyError };
 
 /** How a lookup ends: one of the two, once, at once or later. */

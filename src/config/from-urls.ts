@@ -7,6 +7,7 @@ import { millis } from "../core/units.ts";
 import { noAuthQuery } from "./auth-query.ts";
 import type { ClusterConfig, LoadedConfig, Problem } from "./config.ts";
 import { nearest } from "./decode.ts";
+import { defaultLimits } from "./limits-settings.ts";
 import { defaultListeners } from "./listeners.ts";
 import { defaultPoolSettings } from "./pool-settings.ts";
 import { httpSchema, logSchema } from "./schema.ts";
@@ -148,6 +149,7 @@ function compose(url: ParsedUrl, hosts: readonly HostPort[]): LoadedConfig {
       auth: { type: "scram-sha-256", users: new Map([[url.user, secret]]), allowClearText: false },
       clientTls: { mode: "disable", cert: null, key: null },
       pool,
+      limits: defaultLimits(pool.maxClientConn),
       databases: null,
       users: new Map(),
       http: { address, port },

@@ -19,6 +19,9 @@ const row = (sqlstate: string, severity: "ERROR" | "FATAL", retryable: boolean):
 /** Code → SQLSTATE, severity, retryable. */
 export const errorTable = {
   too_many_clients: row("53300", "FATAL", true),
+  too_many_from_address: row("53300", "FATAL", true),
+  too_many_logins: row("53300", "FATAL", true),
+  too_many_failures: row("53300", "FATAL", true),
   login_timeout: row("57014", "FATAL", true),
   protocol_violation: row("08P01", "FATAL", false),
   proxy_header_invalid: row("08P01", "FATAL", false),
@@ -26,6 +29,7 @@ export const errorTable = {
   invalid_authorization: row("28000", "FATAL", false),
   password_failed: row("28P01", "FATAL", false),
   auth_unavailable: row("57P03", "FATAL", true),
+  password_unconfirmed: row("57P03", "FATAL", true),
   unknown_database: row("3D000", "FATAL", false),
   feature_not_supported: row("0A000", "FATAL", false),
   invalid_parameter: row("22023", "FATAL", false),

@@ -134,6 +134,7 @@ export interface TrafficSnapshot {
   readonly reruns: number;
   readonly failedTransactions: number;
   readonly cancels: number;
+  readonly cancelsLimited: number;
   readonly errors: readonly { readonly code: ErrorCode; readonly sqlstate: string; readonly count: number }[];
   readonly pins: readonly CauseCount[];
   readonly stateRefused: readonly CauseCount[];
@@ -177,7 +178,11 @@ export function takeSnapshot(clock: Clock, observed: Observed, build: Build, sta
   const clusterOf = (steering: Steering): ClusterSnapshot => {
     const { cluster } = steering;
     const coordination = coordinators.get(cluster)?.standing ?? null;
-    const seen = { incidents: incidents.totals(cluster), coordination, authQueries: dataPlane.authQueries(cluster) };
+    const seen = {
+      incidents: incidents.totals(cluster),
+      coordination,
+      authQueries: dataPlane.identification.counters(cluster),
+    };
     return clusterSnapshot(steering, seen, listeners, now);
   };
   const listeners = [...dataPlane.listeners];
@@ -334,6 +339,7 @@ function trafficSnapshot(traffic: Traffic): TrafficSnapshot {
     reruns: traffic.reruns,
     failedTransactions: traffic.failedTransactions,
     cancels: traffic.cancels,
+    cancelsLimited: traffic.cancelsLimited,
     errors: [...traffic.errors].map(([code, count]) => ({ code, sqlstate: errorTable[code].sqlstate, count })),
     pins: causeCounts(traffic.sessionState.pinned),
     stateRefused: causeCounts(traffic.sessionState.refused),

@@ -3,14 +3,12 @@
 import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
 import { isDeepStrictEqual } from "node:util";
-import type { AuthQueryCounters } from "../auth/auth-query.ts";
 import type { ServerTls } from "../auth/tls-options.ts";
-import { isSocketDirectory } from "../core/addresses.ts";
+import { isSocketDirectory, plainAddress } from "../core/addresses.ts";
 import { assert } from "../core/assert.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
 import { keepAlive } from "../core/keepalive.ts";
-import { CANCEL_RESERVE } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
 import type { PoolMode } from "../core/pool-mode.ts";
 import { Seldom } from "../core/seldom.ts";
@@ -18,6 +16,7 @@ import { millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import { Quotas } from "../pool/quotas.ts";
 import { StatementRegistry } from "../pool/statements.ts";
+import { errorResponse } from "../protocol/messages.ts";
 import { SharedReading } from "../protocol/shared-reading.ts";
 import { Balance } from "../routing/balance.ts";
 import { SessionEffects } from "../routing/session-state.ts";
@@ -29,9 +28,13 @@ import type { StartupRules } from "./client-facts.ts";
 import type { ClientIdentity } from "./client-session.ts";
 import type { ClientTimeouts } from "./client-times.ts";
 import { Directory, type DirectoryOptions } from "./directory.ts";
+import { Door, type DoorLimits, type Visit } from "./door.ts";
+import { Farewells } from "./farewells.ts";
 import { Identification, type IdentificationOptions, type IdentificationTerms } from "./identification.ts";
 import { Listener } from "./listener.ts";
+import { LoginLog } from "./login-log.ts";
 import { networkTest } from "./networks.ts";
+import { originOf } from "./origin.ts";
 import { Reception, type ReceptionContext, type ReceptionOwner } from "./reception.ts";
 import { Seats } from "./seats.ts";
 import { Steering, type SteeringOptions } from "./steering.ts";
@@ -63,6 +66,7 @@ export interface DataPlaneOptions {
   readonly identification: IdentificationOptions;
   readonly directory: DirectoryOptions;
   readonly maxClientConn: number;
+  readonly door: DoorLimits;
   readonly queryWaitTimeoutMs: number;
   readonly clientLoginTimeoutMs: number;
   readonly clientTimeouts: ClientTimeouts;
@@ -85,7 +89,7 @@ export interface ActiveListener {
 /** As often as PgBouncer looks at its timeouts. */
 const SWEEP_EVERY_MS = 333;
 /** Log lines that strangers can cause as they like. */
-const STRANGERS_LOGGED_EVERY_MS = 10_000;
+const UNACCEPTED_LOGGED_EVERY_MS = 10_000;
 
 export class DataPlane implements ReceptionOwner {
   readonly #clock: Clock;
@@ -94,13 +98,15 @@ export class DataPlane implements ReceptionOwner {
   readonly #listeners = new Map<string, ActiveListener>();
   readonly #receptions = new Set<Reception>();
   /** Clients by their identity's number, and the pid by which they can be cancelled. */
-  readonly #clients = new Map<number, { readonly client: Client; readonly pid: number }>();
+  readonly #clients = new Map<number, { readonly client: Client; readonly pid: number; readonly visit: Visit }>();
   readonly #cancels: CancelKeys;
   readonly #statements = new StatementRegistry();
   readonly #effects = new SessionEffects();
-  readonly #identification: Identification;
+  readonly identification: Identification;
   readonly #sweeper: Timer;
-  readonly #strangers: Seldom;
+  readonly #door: Door;
+  readonly #farewells: Farewells;
+  readonly #loginLog: LoginLog;
   readonly #reading = new SharedReading();
   readonly #unaccepted: Seldom;
   readonly #quotas: Quotas;
@@ -127,11 +133,13 @@ export class DataPlane implements ReceptionOwner {
     this.#directory = new Directory(options.directory);
     this.#quotas = new Quotas(clock, this.#directory);
     this.#seats = new Seats(this.#directory);
-    this.#identification = new Identification(clock, logger, feeds, this.#identificationTerms());
+    this.identification = new Identification(clock, logger, feeds, this.#identificationTerms());
     this.#cancels = new CancelKeys(clock, randomBytes);
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
-    this.#strangers = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
-    this.#unaccepted = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
+    this.#door = new Door(clock, options.door);
+    this.#farewells = new Farewells(clock);
+    this.#loginLog = new LoginLog(clock, logger);
+    this.#unaccepted = new Seldom(clock, millis(UNACCEPTED_LOGGED_EVERY_MS));
     for (const [cluster, feed] of feeds) {
       const own = this.#steeringOptions(cluster);
       const lines = logger.child({ cluster });
@@ -186,8 +194,9 @@ export class DataPlane implements ReceptionOwner {
   async reload(options: DataPlaneOptions): Promise<void> {
     this.#options = options;
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
+    this.#door.reconfigure(options.door);
     this.#directory = new Directory(options.directory);
-    this.#identification.reconfigure(this.#identificationTerms());
+    this.identification.reconfigure(this.#identificationTerms());
     this.#quotas.reconfigure(this.#directory);
     this.#seats.reconfigure(this.#directory);
     for (const [cluster, steering] of this.#steerings) steering.reconfigure(this.#steeringOptions(cluster));
@@ -222,7 +231,7 @@ export class DataPlane implements ReceptionOwner {
     this.#sweeper.cancel();
     for (const { listener } of this.#listeners.values()) listener.close();
     for (const steering of this.#steerings.values()) steering.close();
-    this.#identification.close();
+    this.identification.close();
   }
 
   async #listen(options: ListenerOptions): Promise<void> {
@@ -243,12 +252,22 @@ export class DataPlane implements ReceptionOwner {
 
   #accept(active: ActiveListener, socket: Socket): void {
     active.traffic.clientsAccepted += 1;
+    const address = isSocketDirectory(active.options.address) ? null : plainAddress(socket.remoteAddress ?? "");
+    const visit = this.#door.enter(address);
+    if (visit instanceof ProxyError) return this.#turnAway(active, socket, visit);
     keepAlive(socket, this.#options.directory.pool.keepAlive);
-    const reception = new Reception(socket, this.#nextId++, this.#contextOf(active), this);
+    const reception = new Reception(socket, this.#nextId++, this.#contextOf(active), this, visit);
     this.#receptions.add(reception);
     if (this.#draining !== null) reception.refused(this.#draining);
-    const crowd = this.#admit(CANCEL_RESERVE);
-    if (crowd !== null) reception.refused(crowd);
+  }
+
+  #turnAway({ options, traffic, believesProxy }: ActiveListener, socket: Socket, error: ProxyError): void {
+    traffic.loginFailures += 1;
+    traffic.countError(error.code);
+    const address = plainAddress(socket.remoteAddress ?? "");
+    this.#loginLog.refused({ listener: options.name, address, user: null }, error, originOf(address));
+    // Where a header is demanded, the one who is refused is no client.
+    this.#farewells.say(socket, believesProxy === null ? errorResponse(error).finish() : Buffer.alloc(0));
   }
 
   #notAccepted(listener: string, error: Error): void {
@@ -256,10 +275,10 @@ export class DataPlane implements ReceptionOwner {
     if (count !== null) this.#logger.error({ listener, reason: error.message, count }, "cannot accept connections");
   }
 
-  /** The error for a client too many, `reserve` connections beyond the limit being allowed. */
-  #admit(reserve: number): ProxyError | null {
+  /** The error for a client too many. Who has not logged in yet is not counted: others would be kept out by saying nothing. */
+  #admit(): ProxyError | null {
     const { maxClientConn } = this.#options;
-    if (this.#clients.size + this.#receptions.size <= maxClientConn + reserve) return null;
+    if (this.#door.settled < maxClientConn) return null;
     return new ProxyError("too_many_clients", "sorry, too many clients already", {
       detail: `max_client_conn is ${maxClientConn}.`,
     });
@@ -279,9 +298,9 @@ export class DataPlane implements ReceptionOwner {
       listener: options.name,
       local: isSocketDirectory(options.address),
       believesProxy,
-      login: this.#identification.login(options.cluster, {
+      login: this.identification.login(options.cluster, {
         startup: startupRules(options, settings),
-        admit: () => this.#admit(0),
+        admit: () => this.#admit(),
       }),
       reading: this.#reading,
       loginTimeoutMs: settings.clientLoginTimeoutMs,
@@ -299,11 +318,6 @@ export class DataPlane implements ReceptionOwner {
     };
   }
 
-  /** What auth_query of a cluster has come to since the start. */
-  authQueries(cluster: string): Readonly<AuthQueryCounters> {
-    return this.#identification.counters(cluster);
-  }
-
   #identificationTerms(): IdentificationTerms {
     const { identification, serverTls } = this.#options;
     const directory = this.#directory;
@@ -314,10 +328,10 @@ export class DataPlane implements ReceptionOwner {
     const tls = this.#options.serverTls.get(cluster);
     assert(tls !== undefined, `cluster ${cluster} has no TLS options`);
     return {
-      credentials: this.#identification.credentials(cluster),
+      credentials: this.identification.credentials(cluster),
       tls,
       random: randomBytes,
-      derivations: this.#identification.derivations,
+      derivations: this.identification.derivations,
       directory: this.#directory,
     };
   }
@@ -338,23 +352,18 @@ export class DataPlane implements ReceptionOwner {
 
   receptionDone(reception: Reception, client: Client, pid: number): void {
     this.#receptions.delete(reception);
-    this.#clients.set(client.identity.id, { client, pid });
+    this.#clients.set(client.identity.id, { client, pid, visit: reception.visit });
     const { id, address, user, database, listener } = client.identity;
     this.#logger.debug({ client: id, address, user, database, listener }, "client logged in");
   }
 
-  receptionFailed(reception: Reception, error: ProxyError | null): void {
-    this.#receptions.delete(reception);
-    if (error === null) return;
-    const { code, sqlstate, message } = error;
-    if (code === "proxy_header_invalid") return this.#logStranger(reception, message);
-    this.#logger.info({ address: reception.address, code, sqlstate, reason: message }, "login failed");
+  loginRefused(reception: Reception, error: ProxyError): void {
+    const { origin, limited } = reception.visit;
+    this.#loginLog.refused(reception, error, limited ? origin : null);
   }
 
-  #logStranger({ address, listener }: Reception, reason: string): void {
-    const count = this.#strangers.due();
-    if (count !== null)
-      this.#logger.warn({ listener, address, reason, count }, "connections without PROXY header closed");
+  receptionFailed(reception: Reception): void {
+    this.#receptions.delete(reception);
   }
 
   clientClosed({ id, database, user }: ClientIdentity, reason: string): void {
@@ -363,6 +372,7 @@ export class DataPlane implements ReceptionOwner {
       this.#cancels.revoke(known.pid, known.client);
       known.client.group.clients -= 1;
       this.#seats.leave(database, user);
+      known.visit.leave();
     }
     this.#clients.delete(id);
     this.#logger.debug({ client: id, reason }, "client left");

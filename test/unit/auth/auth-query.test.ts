@@ -4,6 +4,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { type AuthAnswer, AuthQuery, type AuthTerms } from "../../../src/auth/auth-query.ts";
 import type { LookupSink } from "../../../src/auth/credentials.ts";
 import type { Secret } from "../../../src/auth/secret.ts";
+import type { ProxyError } from "../../../src/core/errors.ts";
 import { AUTH_ANSWERS_MAX, AUTH_QUESTIONS_MAX } from "../../../src/core/limits.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
 
@@ -121,7 +122,7 @@ describe("while nobody can be asked", () => {
     await clock.advance(1);
     login("three");
     reply(silence);
-    expect(heard).toEqual(["one: first", "two: first (stale)", "three: 57P03"]);
+    expect(heard).toEqual(["one: first", "two: first (stale)", "three: nobody (stale)"]);
     expect(query.counters).toMatchObject({ silent: 2, stale: 1 });
   });
 
@@ -132,7 +133,7 @@ describe("while nobody can be asked", () => {
     await clock.advance(1);
     login("two");
     reply(silence);
-    expect(heard).toEqual(["one: first", "two: 57P03"]);
+    expect(heard).toEqual(["one: first", "two: nobody (stale)"]);
   });
 
   test("nothing counts where query_stale_max is 0", () => {
@@ -141,17 +142,22 @@ describe("while nobody can be asked", () => {
     reply(answer("first"));
     login("two");
     reply(silence);
-    expect(heard).toEqual(["one: first", "two: 57P03"]);
+    expect(heard).toEqual(["one: first", "two: nobody (stale)"]);
   });
 
-  test("whoever is not remembered hears the same, whether there is such a user or not", () => {
-    const errors: unknown[] = [];
-    for (const user of ["app", "nobody"]) {
-      query.lookup(user, terms, { found: () => {}, unknown: ({ message, hint }) => errors.push([message, hint]) });
+  test("who fails hears the same, whether remembered or not, and whether there is such a user or not", () => {
+    login("one");
+    reply(answer("first"));
+    const errors: ProxyError[] = [];
+    for (const user of ["app", "other"]) {
+      const found: LookupSink["found"] = (_secret, origin) => origin?.kind === "stale" && errors.push(origin.error);
+      query.lookup(user, terms, { found, unknown: () => {} });
       reply(silence);
     }
-    expect(errors[0]).toEqual(errors[1]);
-    expect(errors).toHaveLength(2);
+    const [remembered, other] = errors.map(({ message, hint, sqlstate }) => [message, hint, sqlstate]);
+    expect(remembered).toEqual(other);
+    // Only the first can be a guess at a password.
+    expect(errors.map(({ code }) => code)).toEqual(["password_unconfirmed", "auth_unavailable"]);
   });
 
   test("a role that was dropped before is not remembered", () => {
@@ -161,7 +167,7 @@ describe("while nobody can be asked", () => {
     reply(answer(null));
     login("three");
     reply(silence);
-    expect(heard.at(-1)).toBe("three: 57P03");
+    expect(heard.at(-1)).toBe("three: nobody (stale)");
   });
 });
 

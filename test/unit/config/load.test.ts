@@ -92,7 +92,14 @@ describe("a complete file", () => {
   });
 
   test("yields everything else", () => {
-    const { clusters: _clusters, clientTls, auth: login, authQuery: _authQuery, ...config } = configOf(full);
+    const {
+      clusters: _clusters,
+      clientTls,
+      auth: login,
+      authQuery: _authQuery,
+      limits: _limits,
+      ...config
+    } = configOf(full);
     const lags = { lagBytesMax: 16_777_216, fallback: "primary" };
     const door = { unixSocketMode: 0o777, proxyProtocol: null, replication: true };
     expect(config).toEqual({
