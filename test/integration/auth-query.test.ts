@@ -232,6 +232,31 @@ describe("in a cluster", () => {
     await mistaken.stop();
   });
 
+  test("how servers are logged in to changes with a reload, for pools, probes and auth_query alike", async () => {
+    const reloaded = await asking("reloaded");
+    expect(await fares(reloaded, "ann", "ann-3")).toBe("ann");
+    // All that is ours is encrypted so far, in every router here.
+    const inClear = async (role: string): Promise<boolean> => {
+      const statement = `SELECT 1 FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = '${role}' AND NOT ssl`;
+      return (await sql(statement)).rows.length > 0;
+    };
+    const roles = ["ann", PROBE.user, ASKER.user];
+    for (const role of roles) expect([role, await inClear(role)]).toEqual([role, false]);
+    const configuration = readFileSync(reloaded.configurationFile, "utf8");
+    writeFileSync(reloaded.configurationFile, configuration.replace("sslmode: require", "sslmode: disable"));
+    process.kill(reloaded.pid, "SIGHUP");
+    await waitFor(() => readFileSync(reloaded.log, "utf8").includes("configuration reloaded"), {
+      timeoutMs: 10_000,
+      what: "the reload",
+    });
+    await sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'ann'");
+    for (const role of roles) {
+      const look = async (): Promise<boolean> => (await fares(reloaded, "ann", "ann-3")) === "ann" && inClear(role);
+      expect(await waitFor(look, { timeoutMs: 10_000, what: `${role} in clear` })).toBe(true);
+    }
+    await reloaded.stop();
+  });
+
   test("without a leader a replica is asked", { timeout: 60_000 }, async () => {
     const leader = await cluster.requireLeader();
     await cluster.killNode(leader);
