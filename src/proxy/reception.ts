@@ -180,6 +180,12 @@ export class Reception implements ClientLoginSink, PreambleSink, Guest {
     this.#transport.destroy();
   }
 
+  unsecured(error: ProxyError): void {
+    if (this.#over) return;
+    this.#finish(error);
+    this.#transport.destroy();
+  }
+
   authenticated(facts: ClientFacts, farewell: MessageWriter, rest: Buffer): void {
     this.#transport.write(farewell.finish());
     // Whatever comes early, its end included, is for the client to read.
