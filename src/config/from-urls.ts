@@ -6,6 +6,7 @@ import { formatAddress } from "../core/addresses.ts";
 import { millis } from "../core/units.ts";
 import type { ClusterConfig, LoadedConfig, Problem } from "./config.ts";
 import { nearest } from "./decode.ts";
+import { defaultHttp } from "./http-settings.ts";
 import { defaultLimits } from "./limits-settings.ts";
 import { defaultListeners } from "./listeners.ts";
 import { defaultPoolSettings } from "./pool-settings.ts";
@@ -138,19 +139,24 @@ function compose(url: ParsedUrl, hosts: readonly HostPort[]): LoadedConfig {
     probe,
     serverTls: { sslmode: url.sslmode, ca: null, cert: null, key: null },
   };
-  const { address, port } = httpSchema.parse({});
   return {
     ok: true,
     config: {
       clusters: new Map([[CLUSTER_NAME, cluster]]),
       listeners: defaultListeners(CLUSTER_NAME, pool),
-      auth: { type: "scram-sha-256", users: new Map([[url.user, secret]]), allowClearText: false },
+      auth: {
+        type: "scram-sha-256",
+        users: new Map([[url.user, secret]]),
+        allowClearText: false,
+        adminUsers: [],
+        statsUsers: [],
+      },
       clientTls: { mode: "disable", cert: null, key: null },
       pool,
       limits: defaultLimits(pool.maxClientConn),
       databases: null,
       users: new Map(),
-      http: { address, port },
+      http: defaultHttp(httpSchema.parse({})),
       log: logSchema.parse({}),
     },
     warnings: [],

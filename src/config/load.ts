@@ -4,7 +4,7 @@
 
 import type { Secret } from "../auth/secret.ts";
 import type { ClientTlsOptions } from "../auth/tls-options.ts";
-import { isSocketDirectory } from "../core/addresses.ts";
+import { isLocalListener } from "../core/addresses.ts";
 import { resolveCluster } from "./clusters.ts";
 import type { AuthConfig, ClusterConfig, ListenerConfig, LoadedConfig, Problem } from "./config.ts";
 import { loadDatabases, loadUsers } from "./databases.ts";
@@ -12,6 +12,7 @@ import { decodeSection, keyRemedy, type Report, valueAt } from "./decode.ts";
 import { type ConfigDocument, keyOf, type Path, parseConfigDocument } from "./document.ts";
 import { type Environment, type ReadFile, readPems, readUserlist, type Surroundings } from "./files.ts";
 import { foreignSettings } from "./foreign-settings.ts";
+import { resolveHttp, warnAboutHttp } from "./http-settings.ts";
 import { checkKeepAlive } from "./keepalive.ts";
 import { resolveLimits } from "./limits-settings.ts";
 import { defaultListeners, type Endpoint, reportClashes, reportSameNames, resolveListener } from "./listeners.ts";
@@ -93,7 +94,13 @@ function resolveAuth(file: FileAuth, around: Surroundings): AuthConfig {
   }
   const users = file.file === undefined ? null : readUserlist(file.file, ["auth", "file"], around);
   if (users !== null) warnAboutSecrets(file.type, users, report);
-  return { type: file.type, users: users ?? new Map(), allowClearText: file.allow_clear_text };
+  return {
+    type: file.type,
+    users: users ?? new Map(),
+    allowClearText: file.allow_clear_text,
+    adminUsers: file.admin_users,
+    statsUsers: file.stats_users,
+  };
 }
 
 function warnAboutSecrets(type: AuthConfig["type"], users: ReadonlyMap<string, Secret>, report: Report): void {
@@ -239,6 +246,7 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
   const filePool = decodeSection(fileSchema.shape.pool, root, ["pool"], findings);
   const fileLimits = decodeSection(fileSchema.shape.limits, root, ["limits"], findings);
   const fileHttp = decodeSection(fileSchema.shape.http, root, ["http"], findings);
+  const http = fileHttp === null ? null : resolveHttp(fileHttp, around);
   const log = decodeSection(fileSchema.shape.log, root, ["log"], findings);
 
   if (filePool !== null) checkKeepAlive(filePool, findings);
@@ -252,7 +260,8 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
     const message = "is password, which needs TLS, but client_tls.mode is disable";
     findings.problem(["auth", "type"], message, "set client_tls, or type: scram-sha-256, or allow_clear_text: true");
   }
-  if (auth?.type === "trust" && listeners.some(({ address }) => !isLoopback(address))) {
+  if (http !== null && auth !== null) warnAboutHttp(http, auth, findings);
+  if (auth?.type === "trust" && listeners.some(({ address }) => !isLocalListener(address))) {
     const message = "is trust, and a listener can be reached from other machines";
     findings.warning(["auth", "type"], message, "set type: scram-sha-256");
   }
@@ -261,14 +270,9 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
   if (incomplete || fileLimits === null || findings.problems.length > 0) return failed();
   const warnings = findings.warnings.toSorted((a, b) => a.line - b.line).map((warning) => warning.text);
   const limits = resolveLimits(fileLimits, filePool.max_client_conn);
-  const http = fileHttp.enabled ? { address: fileHttp.address, port: fileHttp.port } : null;
   return {
     ok: true,
     config: { clusters, listeners, auth, clientTls, pool: resolvePool(filePool), limits, databases, users, http, log },
     warnings,
   };
-}
-
-function isLoopback(address: string): boolean {
-  return isSocketDirectory(address) || address === "localhost" || address === "::1" || address.startsWith("127.");
 }
