@@ -92,3 +92,11 @@ export const INCIDENT_MARKS_MAX = 32;
 export const COORDINATION_READ_MS = 3_000;
 /** A planned switchover holds writes back for so long after its deadline at most, whatever became of the command that asked for it. */
 export const SWITCHOVER_HOLD_MS = 30_000;
+/** Files that an HBA or ident file includes, one inside the other: PostgreSQL's CONF_FILE_MAX_DEPTH. */
+export const ACCESS_FILE_DEPTH_MAX = 10;
+/** Files that are read for one HBA or ident file; more come of files that include each other. */
+export const ACCESS_FILES_MAX = 1_000;
+/** Rules of an HBA file, or lines of an ident file: a login looks through them from the first on. */
+export const ACCESS_LINES_MAX = 10_000;
+/** Steps of one regular expression of these files, repetitions written out; a name is tried against it step by step. */
+export const ACCESS_PATTERN_STEPS_MAX = 2_000;

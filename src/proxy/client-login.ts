@@ -249,7 +249,14 @@ export class ClientLogin implements TransportSink {
   /** How this one has to prove who it is, if it may at all. */
   #judge({ user, database, replication }: ClientFacts): void {
     const { rules, credentials } = this.#options;
-    const decision = rules.decide({ address: this.#peer.ip, tls: this.#tls, user, database, replication });
+    const decision = rules.decide({
+      address: this.#peer.ip,
+      tls: this.#tls,
+      user,
+      database,
+      replication,
+      certificate: null,
+    });
     if (decision.kind === "refused") throw decision.error;
     const { method } = decision;
     if (method === "trust") return this.#authenticate(user, method, null);

@@ -160,8 +160,11 @@ function serverDistrusted(): Wish[] {
   return cells;
 }
 
+/** A cell of somebody's own: usual but for what is wished. */
+export const cellOf = (user: string, wish: Wish): Cell => ({ ...usual, ...wish, user });
+
 function numbered(prefix: string, wishes: readonly Wish[]): Cell[] {
-  return wishes.map((wish, index) => ({ ...usual, ...wish, user: `${prefix}${String(index + 1).padStart(3, "0")}` }));
+  return wishes.map((wish, index) => cellOf(`${prefix}${String(index + 1).padStart(3, "0")}`, wish));
 }
 
 /** Clients that do everything right: every value beside every other. */

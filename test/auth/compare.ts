@@ -72,7 +72,7 @@ export function judge(comparison: Comparison, differences: readonly Difference[]
 }
 
 /** A cell in one line, for a person. */
-export function describeCell({ cell, driver }: Comparison): string {
+export function describeCell({ cell, driver }: Pick<Comparison, "cell" | "driver">): string {
   const tls = `sslmode=${cell.sslmode} ${cell.record} server_tls=${cell.serverTls}`;
   return `${cell.user} ${driver}: ${cell.about}; ${cell.method} from ${cell.secret}, server ${cell.server}; ${tls}`;
 }

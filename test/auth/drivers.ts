@@ -14,7 +14,8 @@ export interface Driver {
 
 const NO_FILE = "/nonexistent";
 
-async function byPsql(target: Target, environment: Readonly<Record<string, string>> = {}): Promise<Outcome> {
+/** libpq as Debian has it; `environment` says more to it. */
+export async function byPsql(target: Target, environment: Readonly<Record<string, string>> = {}): Promise<Outcome> {
   const env = {
     PGHOST: target.host,
     PGPORT: String(target.port),

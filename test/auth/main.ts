@@ -4,9 +4,12 @@
 import { Command } from "commander";
 import { someOf } from "../support/options.ts";
 import { Book, type Part, table } from "./book.ts";
+import { encryption } from "./encryption.ts";
 import { matrix } from "./matrix.ts";
+import { pgbouncer } from "./pgbouncer.ts";
+import { timing } from "./timing.ts";
 
-const parts: readonly Part[] = [matrix];
+const parts: readonly Part[] = [matrix, pgbouncer, encryption, timing];
 const names = parts.map(({ name }) => name);
 
 async function runPart(part: Part): Promise<Book> {

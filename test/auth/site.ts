@@ -105,19 +105,26 @@ export class Site {
     await queryOnce(this.behind.login, rolesOf(accounts, "storedBehind"), [], 30_000);
     await this.asked.admit([SUPERUSER, ...clientRecords(accounts)], clientMap(accounts));
     await this.askedPlain.admit([SUPERUSER, ...clientRecords(accounts.filter(({ cell }) => !cell.offered))]);
-    const helpers = [PROBE, ASKER].map(({ user }) => `host all ${user} 127.0.0.1/32 scram-sha-256`);
+    const helpers = [PROBE.user, ASKER.user, "pgbouncer"].map((user) => `host all ${user} 127.0.0.1/32 scram-sha-256`);
     await this.behind.admit([SUPERUSER, ...helpers, ...serverRecords(accounts)], serverMap(accounts));
   }
 
-  /** The files that a router reads: userlist, access rules, map. */
-  writeFiles(): { readonly userlist: string; readonly hba: string; readonly ident: string } {
+  /** The files that a router reads: userlist, with `more` users and their passwords, access rules, map. */
+  writeFiles(more: Readonly<Record<string, string>> = {}): {
+    readonly userlist: string;
+    readonly hba: string;
+    readonly ident: string;
+  } {
     const write = (name: string, text: string): string => {
       const file = join(this.directory, name);
       writeFileSync(file, text, { mode: 0o600 });
+      // PgBouncer runs as an ordinary user.
+      handToServers(file);
       return file;
     };
+    const others = Object.entries(more).map(([user, secret]) => `"${user}" "${secret}"\n`);
     return {
-      userlist: write("userlist.txt", userlistOf(this.#accounts)),
+      userlist: write("userlist.txt", `${userlistOf(this.#accounts)}${others.join("")}`),
       hba: write("hba.conf", `${clientRecords(this.#accounts).join("\n")}\n`),
       ident: write("ident.conf", `${clientMap(this.#accounts).join("\n")}\n`),
     };

@@ -25,7 +25,7 @@ export interface Postgres {
 }
 
 /** The newest PostgreSQL that Debian's layout shows, or the one on the path. */
-function binaries(): string {
+function debianBinaries(): string {
   const root = "/usr/lib/postgresql";
   const versions = existsSync(root) ? readdirSync(root).toSorted((a, b) => Number(b) - Number(a)) : [];
   return versions[0] === undefined ? "" : join(root, versions[0], "bin");
@@ -38,6 +38,8 @@ const problems =
 interface PostgresOptions {
   /** Settings for its command line. */
   readonly parameters?: Readonly<Record<string, string | number>>;
+  /** The folder of its programs; Debian's newest by default. */
+  readonly binaries?: string;
   /** Lines of pg_ident.conf. */
   readonly ident?: readonly string[];
   /** Where it lives, with others perhaps; a group of its own by default. */
@@ -48,7 +50,7 @@ interface PostgresOptions {
 export async function startPostgres(
   name: string,
   hba: readonly string[] = ["host all all 127.0.0.1/32 trust"],
-  { parameters = {}, ident = [], processes }: PostgresOptions = {},
+  { parameters = {}, ident = [], processes, binaries = debianBinaries() }: PostgresOptions = {},
 ): Promise<Postgres> {
   const group = processes ?? new ProcessGroup(temporaryServerDirectory(name));
   const directory = join(group.directory, processes === undefined ? "pg" : name);
@@ -59,7 +61,7 @@ export async function startPostgres(
     const settings = [`port=${on}`, "listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off"];
     settings.push(...Object.entries(parameters).map(([key, value]) => `${key}=${value}`));
     const args = ["-D", directory, ...settings.flatMap((setting) => ["-c", setting])];
-    const started = await group.start(join(binaries(), "postgres"), args, { name, asPostgres: true });
+    const started = await group.start(join(binaries, "postgres"), args, { name, asPostgres: true });
     server = started;
     await waitFor(() => queryOnce({ ...login, port: on }, "select 1"), {
       timeoutMs: 30_000,
@@ -95,7 +97,7 @@ export async function startPostgres(
   };
   try {
     const initdb = ["-D", directory, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync", "--locale=C"];
-    const preparation = await group.start(join(binaries(), "initdb"), initdb, {
+    const preparation = await group.start(join(binaries, "initdb"), initdb, {
       name: `${name}-initdb`,
       asPostgres: true,
     });
