@@ -3,6 +3,7 @@
 import { randomBytes } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import { eventLine } from "../admin/events-document.ts";
+import type { HttpAccessOptions } from "../admin/http-access.ts";
 import { clientTlsContext } from "../auth/client-tls.ts";
 import { ScramDerivations } from "../auth/scram.ts";
 import { type ServerTls, serverTls } from "../auth/tls-options.ts";
@@ -177,6 +178,12 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
     ignoreStartupParameters: pool.ignoreStartupParameters,
     applicationNameAddHost: pool.applicationNameAddHost,
   };
+}
+
+/** Who may do what over HTTP, as the configuration says. */
+export function httpAccessOptions({ http, auth, limits }: Config): HttpAccessOptions {
+  const { users, adminUsers, statsUsers } = auth;
+  return { token: http?.token ?? null, adminUsers, statsUsers, users, failures: limits };
 }
 
 function discoveryOptions(cluster: ClusterConfig): DiscoveryOptions {

@@ -110,6 +110,9 @@ export interface HbaConfig {
 
 export interface AuthConfig {
   readonly type: "scram-sha-256" | "md5" | "password" | "trust" | "cert" | "hba";
+  /** Who may look over HTTP and change something, and who may look. */
+  readonly adminUsers: readonly string[];
+  readonly statsUsers: readonly string[];
   readonly users: ReadonlyMap<string, Secret>;
   /** Whether type `password` may be used without TLS. */
   readonly allowClearText: boolean;
@@ -201,6 +204,15 @@ export interface UserConfig {
   readonly maxUserClientConnections: number | null;
 }
 
+export interface HttpConfig {
+  readonly address: string;
+  readonly port: number;
+  /** PEM texts; null: HTTP in clear. `ca`: of the client certificates that are demanded, null where none are. */
+  readonly tls: { readonly cert: string; readonly key: string; readonly ca: string | null } | null;
+  /** An administrator's. */
+  readonly token: string | null;
+}
+
 export interface LogConfig {
   readonly level: "debug" | "info" | "warn" | "error";
   readonly format: "auto" | "json" | "pretty";
@@ -222,7 +234,7 @@ export interface Config {
   /** By name; those who are not listed are served as well. */
   readonly users: ReadonlyMap<string, UserConfig>;
   /** Null: no HTTP. */
-  readonly http: { readonly address: string; readonly port: number } | null;
+  readonly http: HttpConfig | null;
   readonly log: LogConfig;
 }
 

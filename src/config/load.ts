@@ -3,7 +3,7 @@
 // against each other.
 
 import type { Secret } from "../auth/secret.ts";
-import { isSocketDirectory } from "../core/addresses.ts";
+import { isLocalListener } from "../core/addresses.ts";
 import { resolveAuthQuery } from "./auth-query.ts";
 import { resolveClientTls } from "./client-tls.ts";
 import { resolveCluster } from "./clusters.ts";
@@ -14,6 +14,7 @@ import { type ConfigDocument, keyOf, type Path, parseConfigDocument } from "./do
 import { type Environment, type ListFiles, type ReadFile, readUserlist, type Surroundings } from "./files.ts";
 import { foreignSettings } from "./foreign-settings.ts";
 import { asksPasswords, checkAccess, resolveHba } from "./hba-settings.ts";
+import { resolveHttp, warnAboutHttp } from "./http-settings.ts";
 import { checkKeepAlive } from "./keepalive.ts";
 import { resolveLimits } from "./limits-settings.ts";
 import { defaultListeners, type Endpoint, reportClashes, reportSameNames, resolveListener } from "./listeners.ts";
@@ -96,7 +97,14 @@ function resolveAuth(file: FileAuth, around: Surroundings): AuthConfig {
   }
   const users = file.file === undefined ? null : readUserlist(file.file, ["auth", "file"], around);
   if (users !== null) warnAboutSecrets(file.type, users, report);
-  return { type: file.type, users: users ?? new Map(), allowClearText: file.allow_clear_text, hba };
+  return {
+    type: file.type,
+    users: users ?? new Map(),
+    allowClearText: file.allow_clear_text,
+    hba,
+    adminUsers: file.admin_users,
+    statsUsers: file.stats_users,
+  };
 }
 
 function warnAboutSecrets(type: AuthConfig["type"], users: ReadonlyMap<string, Secret>, report: Report): void {
@@ -230,6 +238,7 @@ export function loadConfig(
   const filePool = decodeSection(fileSchema.shape.pool, root, ["pool"], findings);
   const fileLimits = decodeSection(fileSchema.shape.limits, root, ["limits"], findings);
   const fileHttp = decodeSection(fileSchema.shape.http, root, ["http"], findings);
+  const http = fileHttp === null ? null : resolveHttp(fileHttp, around);
   const log = decodeSection(fileSchema.shape.log, root, ["log"], findings);
 
   if (filePool !== null) checkKeepAlive(filePool, findings);
@@ -245,7 +254,8 @@ export function loadConfig(
     const message = "is password, which needs TLS, but client_tls.mode is disable";
     findings.problem(["auth", "type"], message, "set client_tls, or type: scram-sha-256, or allow_clear_text: true");
   }
-  if (auth?.type === "trust" && listeners.some(({ address }) => !isLoopback(address))) {
+  if (http !== null && auth !== null) warnAboutHttp(http, auth, findings);
+  if (auth?.type === "trust" && listeners.some(({ address }) => !isLocalListener(address))) {
     const message = "is trust, and a listener can be reached from other machines";
     findings.warning(["auth", "type"], message, "set type: scram-sha-256");
   }
@@ -254,7 +264,6 @@ export function loadConfig(
   if (incomplete || authQuery === null || fileLimits === null || findings.problems.length > 0) return failed();
   const warnings = findings.warnings.toSorted((a, b) => a.line - b.line).map((warning) => warning.text);
   const limits = resolveLimits(fileLimits, filePool.max_client_conn);
-  const http = fileHttp.enabled ? { address: fileHttp.address, port: fileHttp.port } : null;
   return {
     ok: true,
     config: {
@@ -272,8 +281,4 @@ export function loadConfig(
     },
     warnings,
   };
-}
-
-function isLoopback(address: string): boolean {
-  return isSocketDirectory(address) || address === "localhost" || address === "::1" || address.startsWith("127.");
 }

@@ -180,6 +180,12 @@ export const authSchema = z.strictObject({
     .prefault("1h")
     .describe("while no server can be asked, the last answer to query counts for so long; 0: it does not"),
   allow_clear_text: flag.default(false).describe("let type password send passwords over connections without TLS"),
+  admin_users: z
+    .array(text)
+    .max(1_000)
+    .default([])
+    .describe("users who may do over HTTP what changes something, and look at everything"),
+  stats_users: z.array(text).max(1_000).default([]).describe("users who may look at everything over HTTP"),
 });
 
 /** TLS towards clients. */
@@ -307,7 +313,7 @@ export const limitsSchema = z.strictObject({
     .describe("connections that have not logged in yet; when omitted max_client_conn, but at least 1000"),
   max_half_open_per_address: count.optional().describe("of these, from one address; max_half_open when omitted"),
   tls_handshakes_per_second: countOrNone
-    .default(200)
+    .default(500)
     .describe("TLS handshakes that are begun in a second, more wait for their turn; 0: any number"),
   auth_failures_per_minute: countOrNone
     .default(300)
@@ -358,6 +364,16 @@ export const httpSchema = z.strictObject({
   enabled: flag.default(true).describe("whether to serve HTTP at all"),
   address: listenAddress.prefault("127.0.0.1").describe("address to listen on"),
   port: listenPort.default(7000).describe("TCP port"),
+  token: text.optional().describe("an administrator's Bearer token in clear; prefer token_file or token_env"),
+  token_file: text.optional().describe("file whose content is the token"),
+  token_env: text.optional().describe("name of the environment variable that holds the token"),
+  cert_file: certFile,
+  key_file: keyFile,
+  ca_file: text
+    .optional()
+    .describe(
+      "file with certificates, PEM: clients have to show one that descends from them, but for /livez and /readyz",
+    ),
 });
 
 /** The log. */
