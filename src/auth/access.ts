@@ -15,10 +15,25 @@ export interface AccessRequest {
   readonly database: string;
   /** What it asked to replicate; null for an ordinary session. */
   readonly replication: "physical" | "database" | null;
+  /** The client's certificate, if our authorities vouch for it; null when it has shown none. */
+  readonly certificate: PeerCertificateFacts | null;
+}
+
+/** Who a certificate says that its owner is. */
+export interface PeerCertificateFacts {
+  /** Null when it has none. */
+  readonly commonName: string | null;
+  /** In the form of RFC 2253, as PostgreSQL compares it. */
+  readonly distinguishedName: string;
 }
 
 export type AccessDecision =
-  | { readonly kind: "method"; readonly method: ClientAuthenticationMethod }
+  | {
+      readonly kind: "method";
+      readonly method: ClientAuthenticationMethod;
+      /** What is said to a client that has proved its password, and may not come in all the same: its certificate is another's. */
+      readonly afterwards: ProxyError | null;
+    }
   | { readonly kind: "refused"; readonly error: ProxyError };
 
 /** A value; a reload makes a new one. */
@@ -33,7 +48,7 @@ export class OneMethod implements AccessRules {
 
   /** `allowClearText`: method `password` may be used without TLS. */
   constructor(method: ClientAuthenticationMethod, allowClearText: boolean) {
-    this.#decision = { kind: "method", method };
+    this.#decision = { kind: "method", method, afterwards: null };
     this.#allowClearText = allowClearText;
   }
 
@@ -55,3 +70,20 @@ export function clearTextRefusal(
   });
   return { kind: "refused", error };
 }
+
+/** A certificate that names its user, from everybody (auth.type cert). */
+export class CertificateOfUser implements AccessRules {
+  decide({ user, certificate }: AccessRequest): AccessDecision {
+    if (certificate === null) return { kind: "refused", error: certificateMissing() };
+    if (certificate.commonName === user) return { kind: "method", method: "trust", afterwards: null };
+    return { kind: "refused", error: certificateFailed(user) };
+  }
+}
+
+/** What PostgreSQL says to a client that has shown no certificate where one is demanded. */
+export const certificateMissing = (): ProxyError =>
+  new ProxyError("invalid_authorization", "connection requires a valid client certificate");
+
+/** What PostgreSQL says to a certificate that is not its user's. */
+export const certificateFailed = (user: string): ProxyError =>
+  new ProxyError("invalid_authorization", `certificate authentication failed for user "${user}"`);

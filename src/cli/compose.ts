@@ -138,6 +138,7 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
     },
     directory: { pool: poolOptions, limits: pool, databases, users },
     maxClientConn: pool.maxClientConn,
+    door: config.limits,
     queryWaitTimeoutMs: pool.queryWaitTimeoutMs,
     clientLoginTimeoutMs: pool.clientLoginTimeoutMs,
     clientTimeouts: pool,

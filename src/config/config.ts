@@ -147,6 +147,19 @@ export interface PoolConfig {
   readonly drainTimeoutMs: Millis;
 }
 
+/** What strangers may do. 0: no limit. */
+export interface LimitsConfig {
+  readonly maxConnectionsPerAddress: number;
+  /** Never 0, as is the next. */
+  readonly maxHalfOpen: number;
+  readonly maxHalfOpenPerAddress: number;
+  readonly tlsHandshakesPerSecond: number;
+  readonly authFailuresPerMinute: number;
+  readonly cancelsPerSecond: number;
+  /** In CIDR notation. */
+  readonly unlimitedNetworks: readonly string[];
+}
+
 /** What differs for one database. Null: as for all. */
 export interface DatabaseConfig {
   /** Its name in PostgreSQL. */
@@ -185,6 +198,7 @@ export interface Config {
   readonly auth: AuthConfig;
   readonly clientTls: ClientTlsOptions;
   readonly pool: PoolConfig;
+  readonly limits: LimitsConfig;
   /** By the name that clients ask for; `*` for all others. Null: any database, by its own name. */
   readonly databases: ReadonlyMap<string, DatabaseConfig> | null;
   /** By name; those who are not listed are served as well. */

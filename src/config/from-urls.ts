@@ -6,6 +6,7 @@ import { formatAddress } from "../core/addresses.ts";
 import { millis } from "../core/units.ts";
 import type { ClusterConfig, LoadedConfig, Problem } from "./config.ts";
 import { nearest } from "./decode.ts";
+import { defaultLimits } from "./limits-settings.ts";
 import { defaultListeners } from "./listeners.ts";
 import { defaultPoolSettings } from "./pool-settings.ts";
 import { httpSchema, logSchema } from "./schema.ts";
@@ -146,6 +147,7 @@ function compose(url: ParsedUrl, hosts: readonly HostPort[]): LoadedConfig {
       auth: { type: "scram-sha-256", users: new Map([[url.user, secret]]), allowClearText: false },
       clientTls: { mode: "disable", cert: null, key: null },
       pool,
+      limits: defaultLimits(pool.maxClientConn),
       databases: null,
       users: new Map(),
       http: { address, port },

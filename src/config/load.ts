@@ -13,6 +13,7 @@ import { type ConfigDocument, keyOf, type Path, parseConfigDocument } from "./do
 import { type Environment, type ReadFile, readPems, readUserlist, type Surroundings } from "./files.ts";
 import { foreignSettings } from "./foreign-settings.ts";
 import { checkKeepAlive } from "./keepalive.ts";
+import { resolveLimits } from "./limits-settings.ts";
 import { defaultListeners, type Endpoint, reportClashes, reportSameNames, resolveListener } from "./listeners.ts";
 import { resolvePool } from "./pool-settings.ts";
 import {
@@ -236,6 +237,7 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
   const fileAuth = decodeSection(fileSchema.shape.auth, root, ["auth"], findings);
   const fileClientTls = decodeSection(fileSchema.shape.client_tls, root, ["client_tls"], findings);
   const filePool = decodeSection(fileSchema.shape.pool, root, ["pool"], findings);
+  const fileLimits = decodeSection(fileSchema.shape.limits, root, ["limits"], findings);
   const fileHttp = decodeSection(fileSchema.shape.http, root, ["http"], findings);
   const log = decodeSection(fileSchema.shape.log, root, ["log"], findings);
 
@@ -256,12 +258,13 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
   }
 
   const incomplete = auth === null || clientTls === null || filePool === null || fileHttp === null || log === null;
-  if (incomplete || findings.problems.length > 0) return failed();
+  if (incomplete || fileLimits === null || findings.problems.length > 0) return failed();
   const warnings = findings.warnings.toSorted((a, b) => a.line - b.line).map((warning) => warning.text);
+  const limits = resolveLimits(fileLimits, filePool.max_client_conn);
   const http = fileHttp.enabled ? { address: fileHttp.address, port: fileHttp.port } : null;
   return {
     ok: true,
-    config: { clusters, listeners, auth, clientTls, pool: resolvePool(filePool), databases, users, http, log },
+    config: { clusters, listeners, auth, clientTls, pool: resolvePool(filePool), limits, databases, users, http, log },
     warnings,
   };
 }

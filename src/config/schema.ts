@@ -243,6 +243,31 @@ export const poolSchema = z.strictObject({
     .describe("how long open transactions may go on at shutdown or switchover"),
 });
 
+/** What strangers may do. No honest client meets the defaults. */
+export const limitsSchema = z.strictObject({
+  max_connections_per_address: countOrNone
+    .default(0)
+    .describe("connections at once from one address, or one /64 of IPv6; 0: no limit but max_client_conn"),
+  max_half_open: count
+    .optional()
+    .describe("connections that have not logged in yet; when omitted max_client_conn, but at least 1000"),
+  max_half_open_per_address: count.optional().describe("of these, from one address; max_half_open when omitted"),
+  tls_handshakes_per_second: countOrNone
+    .default(200)
+    .describe("TLS handshakes that are begun in a second, more wait for their turn; 0: any number"),
+  auth_failures_per_minute: countOrNone
+    .default(300)
+    .describe("failed logins from one address after which its connections are refused for a while; 0: any number"),
+  cancels_per_second: countOrNone
+    .default(100)
+    .describe("cancel requests from one address, ten seconds' worth at once; more are closed unheard; 0: any number"),
+  unlimited_networks: z
+    .array(network)
+    .max(64)
+    .prefault(["127.0.0.1", "::1"])
+    .describe("networks to which no limit per address applies, but cancels_per_second"),
+});
+
 /** One database: where it leads, and what differs from `pool`. */
 export const databaseSchema = z.strictObject({
   dbname: text.optional().describe("its name in PostgreSQL; the same when omitted"),
@@ -298,6 +323,7 @@ export const fileSchema = z.strictObject({
   auth: authSchema.prefault({}).describe("how clients prove who they are"),
   client_tls: clientTlsSchema.prefault({}).describe("TLS towards clients"),
   pool: poolSchema.prefault({}).describe("pooling and its limits"),
+  limits: limitsSchema.prefault({}).describe("what strangers may do"),
   databases: z
     .record(text, databaseSchema)
     .optional()
@@ -312,6 +338,7 @@ export type FileListener = z.output<typeof listenerSchema>;
 export type FileAuth = z.output<typeof authSchema>;
 export type FileClientTls = z.output<typeof clientTlsSchema>;
 export type FilePool = z.output<typeof poolSchema>;
+export type FileLimits = z.output<typeof limitsSchema>;
 export type FileDatabase = z.output<typeof databaseSchema>;
 export type FileUser = z.output<typeof userSchema>;
 export type FileHttp = z.output<typeof httpSchema>;

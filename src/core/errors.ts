@@ -19,6 +19,9 @@ const row = (sqlstate: string, severity: "ERROR" | "FATAL", retryable: boolean):
 /** Code → SQLSTATE, severity, retryable. */
 export const errorTable = {
   too_many_clients: row("53300", "FATAL", true),
+  too_many_from_address: row("53300", "FATAL", true),
+  too_many_logins: row("53300", "FATAL", true),
+  too_many_failures: row("53300", "FATAL", true),
   login_timeout: row("57014", "FATAL", true),
   protocol_violation: row("08P01", "FATAL", false),
   proxy_header_invalid: row("08P01", "FATAL", false),

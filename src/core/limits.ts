@@ -60,8 +60,16 @@ export const WAITING_BYTES_MAX = 16_384;
 export const LIFE_SIGN_TIMEOUT_MS = 1_000;
 /** A host that has answered a connection attempt with neither yes nor no for so long is silent; so long later it is tried again. */
 export const HOST_SILENT_MS = 1_500;
-/** Connections beyond `max_client_conn` that may say what they want: a cancel request must get through when all is full. */
-export const CANCEL_RESERVE = 32;
+/** Origins of connections (addresses, /64 of IPv6) whose failures and log lines are remembered; whoever was still for longest goes first. */
+export const ORIGINS_MAX = 10_000;
+/** When nobody else's login can make room, one from the same address that is younger than this stays, and the newcomer goes. */
+export const HALF_OPEN_YOUNG_MS = 1_000;
+/** A failed login is answered this late at most: longer, and it would take places at the door from others. */
+export const FAILURE_DELAY_MS_MAX = 2_000;
+/** Connections turned away at once that are waited for to read why; more are closed without a word. */
+export const FAREWELLS_MAX = 256;
+/** Lines a minute about refused logins, from all addresses together; each is counted in the metrics all the same. */
+export const LOGIN_LINES_MAX = 300;
 /** Pairs of database and user that are remembered; beyond it those without a living pool are forgotten. */
 export const GROUPS_MAX = 1_000;
 /** A message's beginning that is read where only its names matter (Bind, Describe, Close); portal and statement name fit in there. */
@@ -84,3 +92,11 @@ export const INCIDENT_MARKS_MAX = 32;
 export const COORDINATION_READ_MS = 3_000;
 /** A planned switchover holds writes back for so long after its deadline at most, whatever became of the command that asked for it. */
 export const SWITCHOVER_HOLD_MS = 30_000;
+/** Files that an HBA or ident file includes, one inside the other: PostgreSQL's CONF_FILE_MAX_DEPTH. */
+export const ACCESS_FILE_DEPTH_MAX = 10;
+/** Files that are read for one HBA or ident file; more come of files that include each other. */
+export const ACCESS_FILES_MAX = 1_000;
+/** Rules of an HBA file, or lines of an ident file: a login looks through them from the first on. */
+export const ACCESS_LINES_MAX = 10_000;
+/** Steps of one regular expression of these files, repetitions written out; a name is tried against it step by step. */
+export const ACCESS_PATTERN_STEPS_MAX = 2_000;

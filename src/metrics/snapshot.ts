@@ -131,6 +131,7 @@ export interface TrafficSnapshot {
   readonly reruns: number;
   readonly failedTransactions: number;
   readonly cancels: number;
+  readonly cancelsLimited: number;
   readonly errors: readonly { readonly code: ErrorCode; readonly sqlstate: string; readonly count: number }[];
   readonly pins: readonly CauseCount[];
   readonly stateRefused: readonly CauseCount[];
@@ -330,6 +331,7 @@ function trafficSnapshot(traffic: Traffic): TrafficSnapshot {
     reruns: traffic.reruns,
     failedTransactions: traffic.failedTransactions,
     cancels: traffic.cancels,
+    cancelsLimited: traffic.cancelsLimited,
     errors: [...traffic.errors].map(([code, count]) => ({ code, sqlstate: errorTable[code].sqlstate, count })),
     pins: causeCounts(traffic.sessionState.pinned),
     stateRefused: causeCounts(traffic.sessionState.refused),

@@ -220,6 +220,12 @@ const clientRows: readonly MetricRow[] = [
   ),
   ofTraffic("pgsteer_cancels_total", "Cancel requests that clients sent.", [], ({ cancels }) => known(cancels)),
   ofTraffic(
+    "pgsteer_cancels_limited_total",
+    "Of these, those that were closed unheard, being more than cancels_per_second.",
+    [],
+    ({ cancelsLimited }) => known(cancelsLimited),
+  ),
+  ofTraffic(
     "pgsteer_errors_total",
     "Errors that pgsteer itself gave to clients, by its own code and by SQLSTATE. Errors of PostgreSQL are not counted.",
     ["code", "sqlstate"],

@@ -110,6 +110,11 @@ export class CancelKeys {
   }
 }
 
-/** Compares all secrets of a pid, in a time that says nothing of them. */
-const find = (entries: readonly Entry[], key: Buffer): Entry | undefined =>
-  entries.find((entry) => key.length === entry.key.length && timingSafeEqual(key, entry.key));
+/** Compares all secrets of a pid, whichever fits, in a time that says nothing of them; their lengths are no secret. */
+function find(entries: readonly Entry[], key: Buffer): Entry | undefined {
+  let found: Entry | undefined;
+  for (const entry of entries) {
+    if (key.length === entry.key.length && timingSafeEqual(key, entry.key)) found = entry;
+  }
+  return found;
+}

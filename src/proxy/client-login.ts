@@ -14,6 +14,7 @@ import { ProxyError } from "../core/errors.ts";
 import { AUTH_MESSAGE_BYTES_MAX, WAITING_BYTES_MAX } from "../core/limits.ts";
 import { Frontend, HEADER_BYTES } from "../protocol/constants.ts";
 import { authentication, negotiateProtocolVersion } from "../protocol/messages.ts";
+import { ownBytes } from "../protocol/own-bytes.ts";
 import { decodeStartup, type StartupPacket, spokenMinor, startupPacketLength } from "../protocol/startup.ts";
 import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { MessageWriter } from "../protocol/writer.ts";
@@ -47,6 +48,8 @@ export interface ClientLoginSink {
   /** `farewell`: what is still to be sent before AuthenticationOk; `rest`: bytes that came early. */
   authenticated(facts: ClientFacts, final: MessageWriter, rest: Buffer): void;
   cancelRequested(pid: number, key: Buffer): void;
+  /** Calls `begin` when a TLS handshake may begin, at once or later. The function returned gives that up. */
+  handshake(begin: () => void): () => void;
   refused(error: ProxyError): void;
   ended(): void;
   closed(error: Error | null): void;
@@ -65,7 +68,7 @@ export class ClientLogin implements TransportSink {
   /** TLS came at once, without being asked for, and its ALPN has still to be looked at. */
   #direct = false;
   #facts: ClientFacts | null = null;
-  /** While its user is looked up: gives that up. */
+  /** While its user is looked up, or its TLS handshake waits for its turn: gives that up. */
   #giveUpLookup: (() => void) | null = null;
   #authentication: ClientAuthentication | null = null;
   #over = false;
@@ -75,6 +78,11 @@ export class ClientLogin implements TransportSink {
     this.#peer = peer;
     this.#options = options;
     this.#sink = sink;
+  }
+
+  /** As the startup packet names it; null before that. */
+  get user(): string | null {
+    return this.#facts?.user ?? null;
   }
 
   /** Hears nothing more. */
@@ -93,6 +101,7 @@ export class ClientLogin implements TransportSink {
       return;
     }
     this.#advanceSafely();
+    this.#received = ownBytes(this.#received);
   }
 
   #advanceSafely(): void {
@@ -163,8 +172,29 @@ export class ClientLogin implements TransportSink {
       this.#transport.write(Buffer.from("N"));
       return;
     }
-    this.#transport.write(Buffer.from("S"));
-    this.#wrap(tls.context, Buffer.alloc(0));
+    this.#inTurn(() => {
+      if (this.#received.length > 0) throw inClear("SSLRequest");
+      this.#transport.write(Buffer.from("S"));
+      this.#wrap(tls.context, Buffer.alloc(0));
+    });
+  }
+
+  /** Does what begins a handshake when it is its turn. What comes until then is kept. */
+  #inTurn(begin: () => void): void {
+    let begun = false;
+    const giveUp = this.#sink.handshake(() => {
+      begun = true;
+      if (this.#giveUpLookup === null) return begin();
+      this.#giveUpLookup = null;
+      try {
+        begin();
+        this.#transport.resume();
+      } catch (error) {
+        if (!(error instanceof ProxyError)) throw error;
+        this.#refuse(error);
+      }
+    });
+    if (!begun) this.#giveUpLookup = giveUp;
   }
 
   /** Goes on inside TLS, whose first bytes may be there already. */
@@ -180,10 +210,12 @@ export class ClientLogin implements TransportSink {
   #startsTls(): boolean {
     const { tls } = this.#options;
     if (this.#received[0] !== TLS_HANDSHAKE || this.#tls || this.#peer.local || tls.kind === "off") return false;
-    const early = this.#received;
-    this.#received = Buffer.alloc(0);
-    this.#direct = true;
-    this.#wrap(tls.context, early);
+    this.#inTurn(() => {
+      const early = this.#received;
+      this.#received = Buffer.alloc(0);
+      this.#direct = true;
+      this.#wrap(tls.context, early);
+    });
     return true;
   }
 
@@ -217,7 +249,14 @@ export class ClientLogin implements TransportSink {
   /** How this one has to prove who it is, if it may at all. */
   #judge({ user, database, replication }: ClientFacts): void {
     const { rules, credentials } = this.#options;
-    const decision = rules.decide({ address: this.#peer.ip, tls: this.#tls, user, database, replication });
+    const decision = rules.decide({
+      address: this.#peer.ip,
+      tls: this.#tls,
+      user,
+      database,
+      replication,
+      certificate: null,
+    });
     if (decision.kind === "refused") throw decision.error;
     const { method } = decision;
     if (method === "trust") return this.#authenticate(user, method, null);

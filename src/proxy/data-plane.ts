@@ -4,12 +4,11 @@ import { randomBytes } from "node:crypto";
 import type { Socket } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import type { ServerTls } from "../auth/tls-options.ts";
-import { isSocketDirectory } from "../core/addresses.ts";
+import { isSocketDirectory, plainAddress } from "../core/addresses.ts";
 import { assert } from "../core/assert.ts";
 import type { Clock, Timer } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
 import { keepAlive } from "../core/keepalive.ts";
-import { CANCEL_RESERVE } from "../core/limits.ts";
 import type { Logger } from "../core/logger.ts";
 import type { PoolMode } from "../core/pool-mode.ts";
 import { Seldom } from "../core/seldom.ts";
@@ -17,6 +16,7 @@ import { millis } from "../core/units.ts";
 import type { TopologyFeed } from "../discovery/feed.ts";
 import { Quotas } from "../pool/quotas.ts";
 import { StatementRegistry } from "../pool/statements.ts";
+import { errorResponse } from "../protocol/messages.ts";
 import { SharedReading } from "../protocol/shared-reading.ts";
 import { Balance } from "../routing/balance.ts";
 import { SessionEffects } from "../routing/session-state.ts";
@@ -28,9 +28,13 @@ import type { StartupRules } from "./client-facts.ts";
 import type { ClientIdentity } from "./client-session.ts";
 import type { ClientTimeouts } from "./client-times.ts";
 import { Directory, type DirectoryOptions } from "./directory.ts";
+import { Door, type DoorLimits, type Visit } from "./door.ts";
+import { Farewells } from "./farewells.ts";
 import { Identification, type IdentificationOptions } from "./identification.ts";
 import { Listener } from "./listener.ts";
+import { LoginLog } from "./login-log.ts";
 import { networkTest } from "./networks.ts";
+import { originOf } from "./origin.ts";
 import { Reception, type ReceptionContext, type ReceptionOwner } from "./reception.ts";
 import { Seats } from "./seats.ts";
 import { Steering, type SteeringOptions } from "./steering.ts";
@@ -62,6 +66,7 @@ export interface DataPlaneOptions {
   readonly identification: IdentificationOptions;
   readonly directory: DirectoryOptions;
   readonly maxClientConn: number;
+  readonly door: DoorLimits;
   readonly queryWaitTimeoutMs: number;
   readonly clientLoginTimeoutMs: number;
   readonly clientTimeouts: ClientTimeouts;
@@ -84,7 +89,7 @@ export interface ActiveListener {
 /** As often as PgBouncer looks at its timeouts. */
 const SWEEP_EVERY_MS = 333;
 /** Log lines that strangers can cause as they like. */
-const STRANGERS_LOGGED_EVERY_MS = 10_000;
+const UNACCEPTED_LOGGED_EVERY_MS = 10_000;
 
 export class DataPlane implements ReceptionOwner {
   readonly #clock: Clock;
@@ -93,13 +98,15 @@ export class DataPlane implements ReceptionOwner {
   readonly #listeners = new Map<string, ActiveListener>();
   readonly #receptions = new Set<Reception>();
   /** Clients by their identity's number, and the pid by which they can be cancelled. */
-  readonly #clients = new Map<number, { readonly client: Client; readonly pid: number }>();
+  readonly #clients = new Map<number, { readonly client: Client; readonly pid: number; readonly visit: Visit }>();
   readonly #cancels: CancelKeys;
   readonly #statements = new StatementRegistry();
   readonly #effects = new SessionEffects();
   readonly #identification: Identification;
   readonly #sweeper: Timer;
-  readonly #strangers: Seldom;
+  readonly #door: Door;
+  readonly #farewells: Farewells;
+  readonly #loginLog: LoginLog;
   readonly #reading = new SharedReading();
   readonly #unaccepted: Seldom;
   readonly #quotas: Quotas;
@@ -129,8 +136,10 @@ export class DataPlane implements ReceptionOwner {
     this.#identification = new Identification(feeds.keys(), options.identification);
     this.#cancels = new CancelKeys(clock, randomBytes);
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
-    this.#strangers = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
-    this.#unaccepted = new Seldom(clock, millis(STRANGERS_LOGGED_EVERY_MS));
+    this.#door = new Door(clock, options.door);
+    this.#farewells = new Farewells(clock);
+    this.#loginLog = new LoginLog(clock, logger);
+    this.#unaccepted = new Seldom(clock, millis(UNACCEPTED_LOGGED_EVERY_MS));
     for (const [cluster, feed] of feeds) {
       const own = this.#steeringOptions(cluster);
       const lines = logger.child({ cluster });
@@ -186,6 +195,7 @@ export class DataPlane implements ReceptionOwner {
     this.#options = options;
     this.#identification.reconfigure(options.identification);
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
+    this.#door.reconfigure(options.door);
     this.#directory = new Directory(options.directory);
     this.#quotas.reconfigure(this.#directory);
     this.#seats.reconfigure(this.#directory);
@@ -241,12 +251,22 @@ export class DataPlane implements ReceptionOwner {
 
   #accept(active: ActiveListener, socket: Socket): void {
     active.traffic.clientsAccepted += 1;
+    const address = isSocketDirectory(active.options.address) ? null : plainAddress(socket.remoteAddress ?? "");
+    const visit = this.#door.enter(address);
+    if (visit instanceof ProxyError) return this.#turnAway(active, socket, visit);
     keepAlive(socket, this.#options.directory.pool.keepAlive);
-    const reception = new Reception(socket, this.#nextId++, this.#contextOf(active), this);
+    const reception = new Reception(socket, this.#nextId++, this.#contextOf(active), this, visit);
     this.#receptions.add(reception);
     if (this.#draining !== null) reception.refused(this.#draining);
-    const crowd = this.#admit(CANCEL_RESERVE);
-    if (crowd !== null) reception.refused(crowd);
+  }
+
+  #turnAway({ options, traffic, believesProxy }: ActiveListener, socket: Socket, error: ProxyError): void {
+    traffic.loginFailures += 1;
+    traffic.countError(error.code);
+    const address = plainAddress(socket.remoteAddress ?? "");
+    this.#loginLog.refused({ listener: options.name, address, user: null }, error, originOf(address));
+    // Where a header is demanded, the one who is refused is no client.
+    this.#farewells.say(socket, believesProxy === null ? errorResponse(error).finish() : Buffer.alloc(0));
   }
 
   #notAccepted(listener: string, error: Error): void {
@@ -254,10 +274,10 @@ export class DataPlane implements ReceptionOwner {
     if (count !== null) this.#logger.error({ listener, reason: error.message, count }, "cannot accept connections");
   }
 
-  /** The error for a client too many, `reserve` connections beyond the limit being allowed. */
-  #admit(reserve: number): ProxyError | null {
+  /** The error for a client too many. Who has not logged in yet is not counted: others would be kept out by saying nothing. */
+  #admit(): ProxyError | null {
     const { maxClientConn } = this.#options;
-    if (this.#clients.size + this.#receptions.size <= maxClientConn + reserve) return null;
+    if (this.#door.settled < maxClientConn) return null;
     return new ProxyError("too_many_clients", "sorry, too many clients already", {
       detail: `max_client_conn is ${maxClientConn}.`,
     });
@@ -279,7 +299,7 @@ export class DataPlane implements ReceptionOwner {
       believesProxy,
       login: this.#identification.login(options.cluster, {
         startup: startupRules(options, settings),
-        admit: () => this.#admit(0),
+        admit: () => this.#admit(),
       }),
       reading: this.#reading,
       loginTimeoutMs: settings.clientLoginTimeoutMs,
@@ -325,23 +345,18 @@ export class DataPlane implements ReceptionOwner {
 
   receptionDone(reception: Reception, client: Client, pid: number): void {
     this.#receptions.delete(reception);
-    this.#clients.set(client.identity.id, { client, pid });
+    this.#clients.set(client.identity.id, { client, pid, visit: reception.visit });
     const { id, address, user, database, listener } = client.identity;
     this.#logger.debug({ client: id, address, user, database, listener }, "client logged in");
   }
 
-  receptionFailed(reception: Reception, error: ProxyError | null): void {
-    this.#receptions.delete(reception);
-    if (error === null) return;
-    const { code, sqlstate, message } = error;
-    if (code === "proxy_header_invalid") return this.#logStranger(reception, message);
-    this.#logger.info({ address: reception.address, code, sqlstate, reason: message }, "login failed");
+  loginRefused(reception: Reception, error: ProxyError): void {
+    const { origin, limited } = reception.visit;
+    this.#loginLog.refused(reception, error, limited ? origin : null);
   }
 
-  #logStranger({ address, listener }: Reception, reason: string): void {
-    const count = this.#strangers.due();
-    if (count !== null)
-      this.#logger.warn({ listener, address, reason, count }, "connections without PROXY header closed");
+  receptionFailed(reception: Reception): void {
+    this.#receptions.delete(reception);
   }
 
   clientClosed({ id, database, user }: ClientIdentity, reason: string): void {
@@ -350,6 +365,7 @@ export class DataPlane implements ReceptionOwner {
       this.#cancels.revoke(known.pid, known.client);
       known.client.group.clients -= 1;
       this.#seats.leave(database, user);
+      known.visit.leave();
     }
     this.#clients.delete(id);
     this.#logger.debug({ client: id, reason }, "client left");

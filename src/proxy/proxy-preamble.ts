@@ -1,6 +1,7 @@
 // Where a listener demands the PROXY protocol: reads the header that comes before everything else, in whatever pieces, and hands
 // the connection on with the client's true address. Nothing is said to whoever sends something else: it may be no client at all.
 
+import { ownBytes } from "../protocol/own-bytes.ts";
 import { readProxyHeader } from "../protocol/proxy-header.ts";
 import type { TransportSink } from "../protocol/transport.ts";
 
@@ -31,7 +32,10 @@ export class ProxyPreamble implements TransportSink {
     const piece = buffer.subarray(start, end);
     this.#received = this.#received.length === 0 ? piece : Buffer.concat([this.#received, piece]);
     const header = readProxyHeader(this.#received);
-    if (header.kind === "incomplete") return;
+    if (header.kind === "incomplete") {
+      this.#received = ownBytes(this.#received);
+      return;
+    }
     if (header.kind === "malformed") return this.#refuse(header.reason);
     this.#over = true;
     this.#sink.introduced(header.address, this.#received.subarray(header.length));

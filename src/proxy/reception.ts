@@ -3,9 +3,9 @@
 import type { Socket } from "node:net";
 import { formatAddress, hostOf, plainAddress } from "../core/addresses.ts";
 import type { Clock, Timer } from "../core/clock.ts";
-import { ProxyError } from "../core/errors.ts";
+import { type ErrorCode, ProxyError } from "../core/errors.ts";
 import type { PoolMode } from "../core/pool-mode.ts";
-import { millis } from "../core/units.ts";
+import { type Millis, millis } from "../core/units.ts";
 import { SettingsSet } from "../pool/settings.ts";
 import type { StatementRegistry } from "../pool/statements.ts";
 import { TransactionStatus } from "../protocol/constants.ts";
@@ -25,6 +25,7 @@ import type { ClientFacts } from "./client-facts.ts";
 import { ClientLogin, type ClientLoginOptions, type ClientLoginSink } from "./client-login.ts";
 import type { ClientContext, ClientOwner, ClientSession, Lease } from "./client-session.ts";
 import type { Directory } from "./directory.ts";
+import type { Guest, Visit } from "./door.ts";
 import type { Greeting, Group } from "./group.ts";
 import { type PreambleSink, ProxyPreamble } from "./proxy-preamble.ts";
 import { dedicatedTo, replicationSession } from "./replication.ts";
@@ -62,16 +63,23 @@ export interface ReceptionContext {
 }
 
 export interface ReceptionOwner extends ClientOwner {
+  /** The connection is refused, and is about to be told. */
+  loginRefused(reception: Reception, error: ProxyError): void;
   /** The connection has become a client. `revoke` takes its cancel key back. */
   receptionDone(reception: Reception, client: Client, pid: number): void;
   /** The connection is gone, or going, before it became one. */
-  receptionFailed(reception: Reception, error: ProxyError | null): void;
+  receptionFailed(reception: Reception): void;
 }
 
-export class Reception implements ClientLoginSink, PreambleSink {
+/** Errors of who could not prove who it is. */
+const failures: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["password_failed", "invalid_authorization"]);
+
+export class Reception implements ClientLoginSink, PreambleSink, Guest {
   readonly #context: ReceptionContext;
   readonly #owner: ReceptionOwner;
   readonly #id: number;
+  readonly visit: Visit;
+  readonly since: Millis;
   #address: string;
   readonly #transport: Transport;
   #login: ClientLogin | null = null;
@@ -80,9 +88,14 @@ export class Reception implements ClientLoginSink, PreambleSink {
   /** Gives back what the login has taken; null where it has taken nothing. */
   #leaveSeat: (() => void) | null = null;
   #antechamber: Antechamber | null = null;
+  /** A failure that is answered later. */
+  #delay: Timer | null = null;
   #over = false;
 
-  constructor(socket: Socket, id: number, context: ReceptionContext, owner: ReceptionOwner) {
+  constructor(socket: Socket, id: number, context: ReceptionContext, owner: ReceptionOwner, visit: Visit) {
+    this.visit = visit;
+    this.since = context.clock.now();
+    visit.begin(this);
     this.#context = context;
     this.#owner = owner;
     this.#id = id;
@@ -105,6 +118,11 @@ export class Reception implements ClientLoginSink, PreambleSink {
     return this.#address;
   }
 
+  /** As it said; null where it has not yet. */
+  get user(): string | null {
+    return this.#login?.user ?? null;
+  }
+
   get listener(): string {
     return this.#context.listener;
   }
@@ -118,7 +136,9 @@ export class Reception implements ClientLoginSink, PreambleSink {
 
   introduced(address: string | null, rest: Buffer): void {
     if (this.#over) return;
+    const refusal = address === null ? null : this.visit.move(hostOf(address));
     if (address !== null) this.#address = address;
+    if (refusal !== null) return this.makeRoom(refusal);
     this.#greet();
     if (rest.length > 0) this.#transport.deliver(rest, 0, rest.length);
   }
@@ -135,20 +155,40 @@ export class Reception implements ClientLoginSink, PreambleSink {
     this.#antechamber?.knock();
   }
 
-  /** Ends it with an error. */
+  /** Ends it with an error; later, where it is one of many failures. */
   refused(error: ProxyError): void {
     if (this.#over) return;
+    const delay = failures.has(error.code) ? this.visit.failed() : 0;
+    if (delay === 0) return this.#sayAndGo(error);
+    this.#note(error);
+    this.#deadline.cancel();
+    this.#delay = this.#context.clock.after(millis(delay), () => this.#sayAndGo(error));
+  }
+
+  #sayAndGo(error: ProxyError): void {
     const message = errorResponse(error).finish();
-    this.#finish(error);
+    this.#finish(this.#delay === null ? error : null);
     this.#transport.write(message);
     this.#transport.hangUp(this.#context.clock);
+  }
+
+  makeRoom(error: ProxyError): void {
+    if (!this.#over) {
+      this.#transport.write(errorResponse(error).finish());
+      this.#finish(this.#delay === null ? error : null);
+    }
+    this.#transport.destroy();
   }
 
   authenticated(facts: ClientFacts, farewell: MessageWriter, rest: Buffer): void {
     this.#transport.write(farewell.finish());
     // Whatever comes early, its end included, is for the client to read.
     this.#antechamber = new Antechamber(this.#transport, rest, () => this.closed());
-    const { clock, balance, route, client, steering } = this.#context;
+    const { clock, balance, route, client, steering, login } = this.#context;
+    // Others may have come in while it proved who it is.
+    const full = login.admit();
+    if (full !== null) return this.refused(full);
+    this.visit.settle();
     const group = this.#seat(facts);
     if (group instanceof ProxyError) return this.refused(group);
     const options = this.#sessionOptions(facts);
@@ -196,8 +236,16 @@ export class Reception implements ClientLoginSink, PreambleSink {
   cancelRequested(pid: number, key: Buffer): void {
     this.#context.traffic.cancels += 1;
     this.#finish(null);
+    if (!this.visit.mayCancel()) {
+      this.#context.traffic.cancelsLimited += 1;
+      return this.#transport.hangUp(this.#context.clock);
+    }
     // The requester waits for our end, which comes when the server has taken the request.
     this.#context.cancels.cancel(pid, key, () => this.#transport.hangUp(this.#context.clock));
+  }
+
+  handshake(begin: () => void): () => void {
+    return this.visit.handshake(begin);
   }
 
   ended(): void {
@@ -208,6 +256,7 @@ export class Reception implements ClientLoginSink, PreambleSink {
 
   closed(): void {
     if (!this.#over) this.#finish(null);
+    this.visit.leave();
   }
 
   #become(facts: ClientFacts, session: Omit<ClientSession, "lease">, greeting: Greeting, lease: Lease | null): void {
@@ -241,19 +290,25 @@ export class Reception implements ClientLoginSink, PreambleSink {
     if (ended) client.ended();
   }
 
+  #note(error: ProxyError): void {
+    this.#context.traffic.loginFailures += 1;
+    this.#context.traffic.countError(error.code);
+    this.#owner.loginRefused(this, error);
+  }
+
   #finish(error: ProxyError | null): void {
+    if (error !== null) this.#note(error);
     this.#over = true;
+    this.#delay?.cancel();
     this.#login?.stop();
     this.#deadline.cancel();
     this.#welcome?.abandon();
     this.#leaveSeat?.();
     this.#leaveSeat = null;
     this.#antechamber?.dismiss();
-    if (error !== null) {
-      this.#context.traffic.loginFailures += 1;
-      this.#context.traffic.countError(error.code);
-    }
-    this.#owner.receptionFailed(this, error);
+    // Who has not logged in keeps its place at the door until its connection is closed.
+    if (this.visit.settled) this.visit.leave();
+    this.#owner.receptionFailed(this);
   }
 }
 

@@ -19,6 +19,8 @@ export class Traffic {
   /** Transactions that were lost with their server and answered in its place. */
   failedTransactions = 0;
   cancels = 0;
+  /** Of these, those that were beyond cancels_per_second. */
+  cancelsLimited = 0;
   /** Errors that we gave, by code. */
   readonly errors = new Map<ErrorCode, number>();
   /** What clients left in their sessions that cannot follow them: how often it pinned them, was refused, or ignored, by cause. */

@@ -92,7 +92,7 @@ describe("a complete file", () => {
   });
 
   test("yields everything else", () => {
-    const { clusters: _clusters, clientTls, auth: login, ...config } = configOf(full);
+    const { clusters: _clusters, clientTls, auth: login, limits: _limits, ...config } = configOf(full);
     const lags = { lagBytesMax: 16_777_216, fallback: "primary" };
     const door = { unixSocketMode: 0o777, proxyProtocol: null, replication: true };
     expect(config).toEqual({

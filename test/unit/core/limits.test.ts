@@ -18,7 +18,6 @@ const untested: Readonly<Record<string, string>> = {
   GROUPS_MAX: "a size of a cache: nothing can be seen of it but memory",
   LOGIN_RETRY_INITIAL_MS: "a first delay, not a bound: its growth is core/backoff's",
   LINGER_MS: "the client is gone either way: only the time of it differs",
-  CANCEL_RESERVE: "takes more than thirty connections that say nothing at once; max_client_conn itself is tested",
 };
 
 describe("the limits", () => {

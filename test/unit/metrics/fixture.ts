@@ -78,6 +78,7 @@ export function listenerSnapshot(route: Route, changes: Partial<ListenerSnapshot
       reruns: 2,
       failedTransactions: 3,
       cancels: 4,
+      cancelsLimited: 1,
       errors: [{ code: "password_failed", sqlstate: "28P01", count: 1 }],
       pins: [{ cause: "listen", count: 8 }],
       stateRefused: [{ cause: "load", count: 2 }],

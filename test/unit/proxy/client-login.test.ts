@@ -20,7 +20,7 @@ import type { ClientFacts } from "../../../src/proxy/client-facts.ts";
 import { ClientLogin, type ClientLoginOptions, type Peer } from "../../../src/proxy/client-login.ts";
 import { makeCertificates } from "../../support/certificates.ts";
 import { message, startup } from "../../support/raw-client.ts";
-import { waitFor } from "../../support/time.ts";
+import { sleep, waitFor } from "../../support/time.ts";
 
 let server: Server;
 let peer: Socket;
@@ -29,6 +29,9 @@ let heard: string[];
 let facts: ClientFacts | null;
 let rest: Buffer;
 let error: ProxyError | null;
+/** TLS handshakes that were asked for, and whether they have to wait. */
+let turns: (() => void)[];
+let queued: boolean;
 
 const until = (what: string, look: () => boolean): Promise<true> =>
   waitFor(look, { timeoutMs: 10_000, intervalMs: 2, what });
@@ -58,6 +61,11 @@ function login(changes: Partial<ClientLoginOptions> = {}, from: Peer = elsewhere
       rest = Buffer.from(bytes);
     },
     cancelRequested: (pid, key) => log.push(`cancel ${pid} ${key.toString("hex")}`),
+    handshake: (begin) => {
+      turns.push(begin);
+      if (!queued) begin();
+      return () => log.push("gave up its turn");
+    },
     refused: (refusal) => {
       log.push(`refused ${refusal.sqlstate}`);
       error = refusal;
@@ -71,6 +79,7 @@ function login(changes: Partial<ClientLoginOptions> = {}, from: Peer = elsewhere
 
 beforeEach(async () => {
   [heard, facts, rest, error] = [[], null, Buffer.alloc(0), null];
+  [turns, queued] = [[], false];
   server = createServer();
   const accepted = once(server, "connection");
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -238,6 +247,40 @@ describe("a client's login", () => {
       await settled();
       expect([heard, facts?.tls]).toEqual([["authenticated"], true]);
       expect(secure.alpnProtocol).toBe("postgresql");
+    });
+
+    test("waits for its turn, and loses nothing of what it says meanwhile", async () => {
+      queued = true;
+      login({ tls });
+      const secure = direct({ ALPNProtocols: ["postgresql"] }, 10);
+      secure.write(startup({ user: "app" }));
+      await until("it asks", () => turns.length > 0);
+      await sleep(20);
+      expect([turns.length, heard]).toEqual([1, []]);
+      turns[0]?.();
+      await settled();
+      expect([heard, facts?.tls]).toEqual([["authenticated"], true]);
+    });
+
+    test("gives up its turn when it is gone", async () => {
+      queued = true;
+      const waiting = login({ tls });
+      direct({ ALPNProtocols: ["postgresql"] });
+      await until("it asks", () => turns.length > 0);
+      waiting.stop();
+      expect(heard).toEqual(["gave up its turn"]);
+    });
+
+    test("is never read in clear behind an SSLRequest that waits for its turn", async () => {
+      queued = true;
+      login({ tls });
+      peer.write(serialize.requestSsl());
+      await until("it asks", () => turns.length > 0);
+      peer.write(startup({ user: "app" }));
+      await sleep(20);
+      turns[0]?.();
+      await settled();
+      expect([heard, error?.message]).toEqual([["refused 08P01"], "received unencrypted data after SSLRequest"]);
     });
 
     test("is refused when it names no protocol", async () => {
