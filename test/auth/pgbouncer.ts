@@ -13,7 +13,7 @@ import { type Book, type Part, reportTable } from "./book.ts";
 import { type Cell, cellOf } from "./cell.ts";
 import { describeCell, wordsOf } from "./compare.ts";
 import { type Driver, drivers } from "./drivers.ts";
-import { Site } from "./site.ts";
+import { type RouterFiles, Site } from "./site.ts";
 import type { Outcome } from "./target.ts";
 
 /** Debian keeps PgBouncer where the PATH of an ordinary user does not look. */
@@ -136,7 +136,7 @@ const setups: readonly Setup[] = [
 ];
 
 /** Starts PgBouncer with these settings; its port. */
-async function startPgBouncer(site: Site, setup: Setup, files: ReturnType<Site["writeFiles"]>): Promise<number> {
+async function startPgBouncer(site: Site, setup: Setup, files: RouterFiles): Promise<number> {
   const name = `pgbouncer-${setups.indexOf(setup)}`;
   const directory = makeServerDirectory(join(site.directory, name));
   const port = await freePort();
@@ -249,7 +249,7 @@ async function run(book: Book): Promise<void> {
     const accounts = setups.flatMap(({ cells }) => cells).map(accountOf);
     await site.admit(accounts);
     await queryOnce({ ...site.behind.login, database: "app" }, lookup);
-    const files = site.writeFiles({ asker: "asker-secret", pgbouncer: "bouncer-secret" });
+    const files = site.writeFiles("both", () => true, { asker: "asker-secret", pgbouncer: "bouncer-secret" });
     const { server, authority } = site.papers;
     const rows: Row[] = [];
     for (const setup of setups) {
