@@ -135,7 +135,7 @@ export class Site {
     };
     const others = Object.entries(more).map(([user, secret]) => `"${user}" "${secret}"\n`);
     return {
-      userlist: write("userlist.txt", `${userlistOf(accounts)}${others.join("")}`),
+      userlist: write("accounts.txt", `${userlistOf(accounts)}${others.join("")}`),
       hba: write("hba.conf", `${clientRecords(accounts).join("\n")}\n`),
       ident: write("ident.conf", `${clientMap(accounts).join("\n")}\n`),
     };
@@ -192,7 +192,7 @@ export class Site {
       if (sslmode === "disable") return [{ name: sslmode, settings: { sslmode, ...clear } }];
       const settings = { sslmode, ...clear, ...files, ...(/^verify/.test(sslmode) ? { ca_file: authority.ca } : {}) };
       const bound = { name: `${sslmode}-bound`, settings: { ...settings, channel_binding: "require" } };
-      return [{ name: sslmode, settings }, bound];
+      return sslmode === "allow" ? [{ name: sslmode, settings }] : [{ name: sslmode, settings }, bound];
     });
   }
 
