@@ -1,35 +1,15 @@
-// From certificates to what node:tls wants, in both directions, with libpq's meaning of the modes
-// (https://www.postgresql.org/docs/current/libpq-ssl.html) towards servers and PgBouncer's (client_tls_sslmode) towards
-// clients. Pure: file contents come in, nothing is read or connected here.
+// From certificates to what node:tls wants towards servers, with libpq's meaning of the modes
+// (https://www.postgresql.org/docs/current/libpq-ssl.html). Pure: file contents come in, nothing is read or connected here. Towards
+// clients: client-tls.ts.
 
 import { isIP } from "node:net";
-import { type ConnectionOptions, createSecureContext, type SecureContext } from "node:tls";
+import { type ConnectionOptions, createSecureContext } from "node:tls";
 import type { ServerAuthRules } from "./server-rules.ts";
-
-/** TLS towards clients. `cert` and `key` are PEM texts; both are needed unless the mode is `disable`. */
-export interface ClientTlsOptions {
-  readonly mode: "disable" | "allow" | "prefer" | "require";
-  readonly cert: string | null;
-  readonly key: string | null;
-}
-
-/** `off`: answer an SSLRequest with `N`. `required`: refuse a startup packet in clear. */
-export type ClientTls =
-  | { readonly kind: "off" }
-  | { readonly kind: "on"; readonly required: boolean; readonly context: SecureContext };
 
 /** The protocol name of direct TLS connections (PostgreSQL 17 on), for `ALPNProtocols` on either side. */
 export const ALPN_POSTGRESQL = "postgresql";
 
 const MIN_VERSION = "TLSv1.2";
-
-/** Throws OpenSSL's error when the certificate or the key cannot be used, or do not belong together. */
-export function clientTlsContext(options: ClientTlsOptions): ClientTls {
-  if (options.mode === "disable") return { kind: "off" };
-  if (options.cert === null || options.key === null) throw new Error("a certificate and its key are needed");
-  const context = createSecureContext({ cert: options.cert, key: options.key, minVersion: MIN_VERSION });
-  return { kind: "on", required: options.mode === "require", context };
-}
 
 /** TLS towards PostgreSQL. PEM texts; `ca: null` means the system's trusted certificates. */
 export interface ServerTlsOptions {

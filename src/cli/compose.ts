@@ -2,9 +2,9 @@
 
 import { randomBytes } from "node:crypto";
 import { eventLine } from "../admin/events-document.ts";
-import { OneMethod } from "../auth/access.ts";
+import { clientTlsContext } from "../auth/client-tls.ts";
 import { ScramDerivations } from "../auth/scram.ts";
-import { clientTlsContext, type ServerTls, serverTls } from "../auth/tls-options.ts";
+import { type ServerTls, serverTls } from "../auth/tls-options.ts";
 import type { ClusterConfig, Config, SourceConfig } from "../config/config.ts";
 import type { Clock } from "../core/clock.ts";
 import type { Logger } from "../core/logger.ts";
@@ -17,6 +17,7 @@ import { Coordinator, type RouterIdentity } from "../proxy/coordinator.ts";
 import { DataPlane, type DataPlaneOptions } from "../proxy/data-plane.ts";
 import { PoolProber } from "../proxy/prober.ts";
 import type { Witness } from "../proxy/witness.ts";
+import { accessRules } from "./access-rules.ts";
 
 /** What watches the clusters. */
 export interface Observers {
@@ -132,7 +133,7 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
     })),
     serverTls: tls,
     identification: {
-      rules: new OneMethod(auth.type, auth.allowClearText),
+      rules: accessRules(auth),
       users: auth.users,
       clientTls: clientTlsContext(config.clientTls),
     },

@@ -39,9 +39,9 @@ Exit codes:
   .action(async (urls: string[], { config: file, record }: { config?: string; record?: string }) => {
     if (file === undefined && urls.length === 0) usageError("name a configuration file with -c, or the servers' URLs");
     if (file !== undefined && urls.length > 0) usageError("give a configuration file or URLs, not both");
-    const { loadConfiguration, printProblems } = await import("./configuration.ts");
-    const load = () => loadConfiguration(file ?? null, urls);
-    const loaded = load();
+    const { configurationSource, printProblems } = await import("./configuration.ts");
+    const source = configurationSource(file ?? null, urls);
+    const loaded = source.read();
     if (!loaded.ok) {
       printProblems(file ?? null, loaded.problems);
       process.exitCode = EXIT.configuration;
@@ -50,7 +50,7 @@ Exit codes:
     const { createLogger } = await import("./log.ts");
     const { runRouter } = await import("./run.ts");
     const { config, warnings } = loaded;
-    const options = { config, warnings, file: file ?? null, record: record ?? null, build, reread: load };
+    const options = { config, warnings, source, record: record ?? null, build };
     process.exitCode = await runRouter(createLogger(config.log), options);
   });
 

@@ -8,8 +8,9 @@ import { systemClock } from "../core/clock.ts";
 import { Metrics } from "../metrics/registry.ts";
 import { type Build, takeSnapshot } from "../metrics/snapshot.ts";
 import { composeRouter, dataPlaneOptions, type Router } from "./compose.ts";
-import { describeProblem } from "./configuration.ts";
+import { type ConfigurationSource, describeProblem } from "./configuration.ts";
 import { EXIT } from "./exit-codes.ts";
+import { FileWatch } from "./file-watch.ts";
 import { describeListenError } from "./listen-error.ts";
 import type { ProcessLogger } from "./log.ts";
 import { Recording } from "./paper.ts";
@@ -21,18 +22,16 @@ import { routerIdentity } from "./router-identity.ts";
 export interface RunOptions {
   readonly config: Config;
   readonly warnings: readonly string[];
-  /** Null when there is no file, which then cannot be reloaded either. */
-  readonly file: string | null;
+  /** Where it is from; it has been read. */
+  readonly source: ConfigurationSource;
   /** Where the evidence of each cluster is written to; null for nowhere. */
   readonly record: string | null;
   readonly build: Build;
-  /** Reads the configuration anew. */
-  readonly reread: () => LoadedConfig;
 }
 
 /** Runs until a signal. Returns the process's exit code. */
 export async function runRouter(logger: ProcessLogger, options: RunOptions): Promise<number> {
-  const { build, file, config } = options;
+  const { build, source, config } = options;
   dieLoudly(logger);
   // The clock's timers let a process end: this one ends when it says so.
   const alive = setInterval(() => {}, 2 ** 30);
@@ -40,7 +39,10 @@ export async function runRouter(logger: ProcessLogger, options: RunOptions): Pro
   // From the first moment on, for SIGHUP would otherwise end the process.
   const hangup = { on: () => {} };
   process.on("SIGHUP", () => hangup.on());
-  logger.info({ version: build.version, node: build.node, pid: process.pid, ...(file && { file }) }, "pgsteer starts");
+  logger.info(
+    { version: build.version, node: build.node, pid: process.pid, ...(source.file && { file: source.file }) },
+    "pgsteer starts",
+  );
   for (const warning of options.warnings) logger.warn({}, warning);
   const startedAt = systemClock.now();
   const recording = new Recording(logger, options.record, config.clusters.size > 1);
@@ -58,13 +60,20 @@ export async function runRouter(logger: ProcessLogger, options: RunOptions): Pro
     return EXIT.failed;
   }
   const reminder = remindOfLostSources(systemClock, logger, router.observers);
+  source.taken();
   const running = new Reloader(logger, router, options);
   hangup.on = () => running.reload();
+  const watch = new FileWatch(
+    systemClock,
+    () => source.seen,
+    (paths) => running.filesChanged(paths),
+  );
   logger.info({}, "pgsteer is running; SIGHUP reloads the configuration, SIGTERM stops");
 
   await stop.next(logger, "stopping");
   await drain(logger, router, running.config.pool.drainTimeoutMs, stop);
   reminder.cancel();
+  watch.cancel();
   admin?.close();
   await router.close();
   await recording.close();
@@ -170,17 +179,43 @@ class Reloader {
     this.#last = this.#last.then(() => this.#reload());
   }
 
+  /** What the configuration points to has changed. */
+  filesChanged(paths: readonly string[]): void {
+    this.#last = this.#last.then(() => this.#readFilesAgain(paths));
+  }
+
   async #reload(): Promise<void> {
-    const { file, reread } = this.#options;
+    const { file } = this.#options.source;
     if (this.#router.dataPlane.draining) return;
     if (file === null) return this.#logger.warn({}, "there is no configuration file to reload");
-    const loaded = reread();
+    const loaded = this.#options.source.read();
     if (!loaded.ok) {
       for (const problem of loaded.problems) {
         this.#logger.error({ remedy: problem.remedy }, describeProblem(file, problem));
       }
       return this.#logger.error({ problems: loaded.problems.length }, "not reloaded: the old configuration stays");
     }
+    await this.#take(loaded, { file }, "configuration reloaded");
+  }
+
+  async #readFilesAgain(files: readonly string[]): Promise<void> {
+    const { source } = this.#options;
+    if (this.#router.dataPlane.draining) return;
+    const loaded = source.readFilesAgain();
+    if (!loaded.ok) {
+      for (const problem of loaded.problems) {
+        this.#logger.warn({ remedy: problem.remedy }, describeProblem(source.file, problem));
+      }
+      return this.#logger.warn({ files }, "files have changed and cannot be used: what was read before stays in force");
+    }
+    await this.#take(loaded, { files }, "files have changed and are in force");
+  }
+
+  async #take(
+    loaded: LoadedConfig & { ok: true },
+    what: Readonly<Record<string, unknown>>,
+    done: string,
+  ): Promise<void> {
     for (const warning of loaded.warnings) this.#logger.warn({}, warning);
     const plan = planReload(this.config, loaded.config);
     if (!plan.ok) {
@@ -193,20 +228,23 @@ class Reloader {
         `${setting} cannot change while pgsteer runs: the old value stays until a restart`,
       );
     }
-    await this.#apply(plan.config);
+    if (!(await this.#apply(plan.config))) return;
+    this.#options.source.taken();
+    this.#logger.info(what, done);
   }
 
-  async #apply(next: Config): Promise<void> {
+  /** Whether the new configuration is in force. */
+  async #apply(next: Config): Promise<boolean> {
     const failure = await this.#give(next);
     if (failure === null) {
       this.config = next;
-      this.#logger.info({ file: this.#options.file }, "configuration reloaded");
-      return;
+      return true;
     }
     this.#logger.error({}, failure);
     const worse = await this.#give(this.config);
     if (worse === null) this.#logger.error({}, "not reloaded: the old configuration is in force again");
     else this.#logger.error({}, `not reloaded, and an old listener could not be opened again: ${worse}`);
+    return false;
   }
 
   /** Why the data plane could not take the configuration; null when it has. */

@@ -1,8 +1,11 @@
 // The validated configuration: what the rest of pgsteer is composed from. Everything is resolved here: defaults filled
 // in, files read, secrets fetched, units counted. No module sees it whole; the composition root hands each its part.
 
+import type { ClientTlsOptions } from "../auth/client-tls.ts";
+import type { HbaRule } from "../auth/hba-rule.ts";
+import type { IdentMaps } from "../auth/ident-map.ts";
 import type { Secret } from "../auth/secret.ts";
-import type { ClientTlsOptions, ServerTlsOptions } from "../auth/tls-options.ts";
+import type { ServerTlsOptions } from "../auth/tls-options.ts";
 import type { KeepAlive } from "../core/keepalive.ts";
 import type { PoolMode } from "../core/pool-mode.ts";
 import type { Bytes, Millis } from "../core/units.ts";
@@ -96,11 +99,21 @@ export type ListenerConfig = ListenerCommon &
       }
   );
 
+/** The rules of an HBA file. */
+export interface HbaConfig {
+  readonly rules: readonly HbaRule[];
+  readonly maps: IdentMaps;
+  /** Whether one of them does. */
+  readonly asksPasswords: boolean;
+}
+
 export interface AuthConfig {
-  readonly type: "scram-sha-256" | "md5" | "password" | "trust";
+  readonly type: "scram-sha-256" | "md5" | "password" | "trust" | "cert" | "hba";
   readonly users: ReadonlyMap<string, Secret>;
   /** Whether type `password` may be used without TLS. */
   readonly allowClearText: boolean;
+  /** Null unless the type is `hba`. */
+  readonly hba: HbaConfig | null;
 }
 
 /**

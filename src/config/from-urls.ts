@@ -1,6 +1,7 @@
 // A configuration without a file: `pgsteer run postgres://user:password@host1:5432/db …`. The hosts are a static
 // cluster, clients log in as the URLs' user with its password, and the three default listeners are served.
 
+import { plainClientTls } from "../auth/client-tls.ts";
 import type { Secret } from "../auth/secret.ts";
 import { formatAddress } from "../core/addresses.ts";
 import { millis } from "../core/units.ts";
@@ -144,8 +145,8 @@ function compose(url: ParsedUrl, hosts: readonly HostPort[]): LoadedConfig {
     config: {
       clusters: new Map([[CLUSTER_NAME, cluster]]),
       listeners: defaultListeners(CLUSTER_NAME, pool),
-      auth: { type: "scram-sha-256", users: new Map([[url.user, secret]]), allowClearText: false },
-      clientTls: { mode: "disable", cert: null, key: null },
+      auth: { type: "scram-sha-256", users: new Map([[url.user, secret]]), allowClearText: false, hba: null },
+      clientTls: plainClientTls("disable", null),
       pool,
       limits: defaultLimits(pool.maxClientConn),
       databases: null,

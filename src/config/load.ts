@@ -3,15 +3,16 @@
 // against each other.
 
 import type { Secret } from "../auth/secret.ts";
-import type { ClientTlsOptions } from "../auth/tls-options.ts";
 import { isSocketDirectory } from "../core/addresses.ts";
+import { resolveClientTls } from "./client-tls.ts";
 import { resolveCluster } from "./clusters.ts";
 import type { AuthConfig, ClusterConfig, ListenerConfig, LoadedConfig, Problem } from "./config.ts";
 import { loadDatabases, loadUsers } from "./databases.ts";
 import { decodeSection, keyRemedy, type Report, valueAt } from "./decode.ts";
 import { type ConfigDocument, keyOf, type Path, parseConfigDocument } from "./document.ts";
-import { type Environment, type ReadFile, readPems, readUserlist, type Surroundings } from "./files.ts";
+import { type Environment, type ListFiles, type ReadFile, readUserlist, type Surroundings } from "./files.ts";
 import { foreignSettings } from "./foreign-settings.ts";
+import { asksPasswords, checkAccess, resolveHba } from "./hba-settings.ts";
 import { checkKeepAlive } from "./keepalive.ts";
 import { resolveLimits } from "./limits-settings.ts";
 import { defaultListeners, type Endpoint, reportClashes, reportSameNames, resolveListener } from "./listeners.ts";
@@ -21,7 +22,6 @@ import {
   clientTlsSchema,
   clusterSchema,
   type FileAuth,
-  type FileClientTls,
   type FileHttp,
   type FileListener,
   type FilePool,
@@ -84,16 +84,17 @@ function checkTopLevel(root: unknown, report: Report): void {
 
 function resolveAuth(file: FileAuth, around: Surroundings): AuthConfig {
   const { report } = around;
-  if (file.file === undefined && file.type !== "trust") {
+  const hba = resolveHba(file, around);
+  if (file.file === undefined && (hba === null ? asksPasswords(file.type) : hba.asksPasswords)) {
     const remedy = "add file: the name of a userlist, or type: trust";
     report.problem(["auth", "file"], `is missing, and type ${file.type} needs secrets`, remedy);
   }
-  if (file.allow_clear_text && file.type !== "password") {
+  if (file.allow_clear_text && file.type !== "password" && file.type !== "hba") {
     report.warning(["auth", "allow_clear_text"], `is not used: type is ${file.type}`, "remove it");
   }
   const users = file.file === undefined ? null : readUserlist(file.file, ["auth", "file"], around);
   if (users !== null) warnAboutSecrets(file.type, users, report);
-  return { type: file.type, users: users ?? new Map(), allowClearText: file.allow_clear_text };
+  return { type: file.type, users: users ?? new Map(), allowClearText: file.allow_clear_text, hba };
 }
 
 function warnAboutSecrets(type: AuthConfig["type"], users: ReadonlyMap<string, Secret>, report: Report): void {
@@ -108,24 +109,6 @@ function warnAboutSecrets(type: AuthConfig["type"], users: ReadonlyMap<string, S
     const message = `lists ${md5} user(s) with an md5 hash, who cannot log in by scram-sha-256`;
     report.warning(["auth", "file"], message, "list their password or SCRAM verifier");
   }
-}
-
-function resolveClientTls(file: FileClientTls, around: Surroundings): ClientTlsOptions {
-  const { report } = around;
-  if (file.mode === "disable") {
-    for (const key of ["cert_file", "key_file"] as const) {
-      if (file[key] !== undefined)
-        report.warning(["client_tls", key], "is not used: mode is disable", "set mode: allow");
-    }
-    return { mode: "disable", cert: null, key: null };
-  }
-  if (file.cert_file === undefined && file.key_file === undefined) {
-    const message = `is ${file.mode}, but there is no certificate`;
-    report.problem(["client_tls", "mode"], message, "add cert_file and key_file");
-    return { mode: file.mode, cert: null, key: null };
-  }
-  const pems = readPems(file, ["client_tls"], around);
-  return { mode: file.mode, cert: pems?.cert ?? null, key: pems?.key ?? null };
 }
 
 function loadClusters(
@@ -219,9 +202,15 @@ function loadListeners(
 
 /**
  * Loads a configuration. `fileName` serves messages and relative names; `readFile` and `env` are where secrets and
- * certificates come from. Problems are in the order of their lines.
+ * certificates come from, `listFiles` shows the directories that an HBA file includes. Problems are in the order of their lines.
  */
-export function loadConfig(text: string, fileName: string, readFile: ReadFile, env: Environment): LoadedConfig {
+export function loadConfig(
+  text: string,
+  fileName: string,
+  readFile: ReadFile,
+  env: Environment,
+  listFiles: ListFiles,
+): LoadedConfig {
   const document = parseConfigDocument(text);
   const findings = new Findings(document, fileName);
   const { root } = document;
@@ -233,7 +222,7 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
   checkTopLevel(root, findings);
   if (typeof root !== "object" || root === null || Array.isArray(root)) return failed();
 
-  const around: Surroundings = { fileName, readFile, env, report: findings };
+  const around: Surroundings = { fileName, readFile, listFiles, env, report: findings };
   const fileAuth = decodeSection(fileSchema.shape.auth, root, ["auth"], findings);
   const fileClientTls = decodeSection(fileSchema.shape.client_tls, root, ["client_tls"], findings);
   const filePool = decodeSection(fileSchema.shape.pool, root, ["pool"], findings);
@@ -244,6 +233,7 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
   if (filePool !== null) checkKeepAlive(filePool, findings);
   const auth = fileAuth === null ? null : resolveAuth(fileAuth, around);
   const clientTls = fileClientTls === null ? null : resolveClientTls(fileClientTls, around);
+  if (auth !== null && fileClientTls !== null) checkAccess(auth, fileClientTls, findings);
   const { names, clusters } = loadClusters(root, auth?.users ?? new Map(), around);
   const databases = loadDatabases(root, auth?.users ?? new Map(), filePool, around);
   const users = loadUsers(root, around.report);

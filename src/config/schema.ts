@@ -137,7 +137,14 @@ export const listenerSchema = z.strictObject({
 
 /** How clients prove who they are. */
 export const authSchema = z.strictObject({
-  type: z.enum(["scram-sha-256", "md5", "password", "trust"]).default("scram-sha-256").describe("how clients log in"),
+  type: z
+    .enum(["scram-sha-256", "md5", "password", "trust", "cert", "hba"])
+    .default("scram-sha-256")
+    .describe("how clients log in; cert: by a certificate that names its user; hba: as the rules of hba_file say"),
+  hba_file: text.optional().describe("file with rules who may log in and how, as PostgreSQL's pg_hba.conf"),
+  ident_file: text
+    .optional()
+    .describe("file with maps from certificates' names to users, as PostgreSQL's pg_ident.conf"),
   file: text.optional().describe('file with one `"user" "password or secret"` per line, as PgBouncer\'s userlist.txt'),
   allow_clear_text: flag.default(false).describe("let type password send passwords over connections without TLS"),
 });
@@ -145,11 +152,25 @@ export const authSchema = z.strictObject({
 /** TLS towards clients. */
 export const clientTlsSchema = z.strictObject({
   mode: z
-    .enum(["disable", "allow", "prefer", "require"])
+    .enum(["disable", "allow", "prefer", "require", "verify-ca", "verify-full"])
     .default("disable")
-    .describe("disable, allow or prefer (if the client asks), require"),
+    .describe("disable, allow or prefer (if the client asks), require, verify-ca or verify-full (a certificate, too)"),
   cert_file: certFile,
   key_file: keyFile,
+  ca_file: text
+    .optional()
+    .describe("file with the certificates, PEM, that clients' must descend from; without it they are asked for none"),
+  crl_file: text
+    .optional()
+    .describe("file with the certificates of clients that are revoked, PEM, as the authority lists them"),
+  protocols: text.optional().describe("versions of TLS: secure (default; 1.2 and 1.3), tlsv1.2, tlsv1.3"),
+  ciphers: text.optional().describe("ciphers for TLS 1.2 as OpenSSL writes them; default: Node.js's"),
+  tls13_ciphers: text.optional().describe("ciphers for TLS 1.3, parted by colons; all when omitted"),
+  ecdhcurve: text.optional().describe("curves for the key exchange, parted by colons; auto when omitted"),
+  sni: z
+    .record(text, z.strictObject({ cert_file: certFile, key_file: keyFile }))
+    .optional()
+    .describe("other certificates by the name that a client asks for, *.name for all names below it"),
 });
 
 /** Pooling and its limits. A duration of 0 means "never" wherever it is allowed. */

@@ -2,14 +2,20 @@
 // it is and what it asked for, with a cancel request, or with the error that PostgreSQL would give.
 
 import type { Socket } from "node:net";
-import { type SecureContext, TLSSocket } from "node:tls";
-import type { AccessRules, ClientAuthenticationMethod } from "../auth/access.ts";
+import { TLSSocket } from "node:tls";
+import {
+  type AccessRules,
+  type ClientAuthenticationMethod,
+  certificateMissing,
+  type PeerCertificateFacts,
+} from "../auth/access.ts";
 import { endPointBinding } from "../auth/channel-binding.ts";
 import { type AuthStep, ClientAuthentication } from "../auth/client-authentication.ts";
+import type { ClientTls } from "../auth/client-tls.ts";
 import type { Credentials } from "../auth/credentials.ts";
 import type { ScramDerivations } from "../auth/scram.ts";
 import type { Secret } from "../auth/secret.ts";
-import { ALPN_POSTGRESQL, type ClientTls } from "../auth/tls-options.ts";
+import { ALPN_POSTGRESQL } from "../auth/tls-options.ts";
 import { ProxyError } from "../core/errors.ts";
 import { AUTH_MESSAGE_BYTES_MAX, WAITING_BYTES_MAX } from "../core/limits.ts";
 import { Frontend, HEADER_BYTES } from "../protocol/constants.ts";
@@ -19,6 +25,7 @@ import { decodeStartup, type StartupPacket, spokenMinor, startupPacketLength } f
 import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { MessageWriter } from "../protocol/writer.ts";
 import { type ClientFacts, clientFacts, type StartupRules } from "./client-facts.ts";
+import { peerCertificate, secureSocket } from "./client-tls-socket.ts";
 
 /** How clients log in. */
 export interface ClientLoginOptions {
@@ -51,6 +58,8 @@ export interface ClientLoginSink {
   /** Calls `begin` when a TLS handshake may begin, at once or later. The function returned gives that up. */
   handshake(begin: () => void): () => void;
   refused(error: ProxyError): void;
+  /** The TLS handshake has failed; there is nobody to tell. */
+  unsecured(error: ProxyError): void;
   ended(): void;
   closed(error: Error | null): void;
 }
@@ -67,7 +76,12 @@ export class ClientLogin implements TransportSink {
   #tls = false;
   /** TLS came at once, without being asked for, and its ALPN has still to be looked at. */
   #direct = false;
+  /** The handshake is under way. */
+  #shakesHands = false;
+  #certificate: PeerCertificateFacts | null = null;
   #facts: ClientFacts | null = null;
+  /** What is said to one who has proved its password, and may not come in all the same. */
+  #afterwards: ProxyError | null = null;
   /** While its user is looked up, or its TLS handshake waits for its turn: gives that up. */
   #giveUpLookup: (() => void) | null = null;
   #authentication: ClientAuthentication | null = null;
@@ -118,11 +132,19 @@ export class ClientLogin implements TransportSink {
   drained(): void {}
 
   ended(): void {
-    if (!this.#over) this.#sink.ended();
+    if (this.#over) return;
+    if (this.#shakesHands) this.#handshakeFailed("the client has broken it off");
+    else this.#sink.ended();
   }
 
   closed(error: Error | null): void {
+    if (!this.#over && this.#shakesHands) this.#handshakeFailed(handshakeReason(error));
     this.#sink.closed(error);
+  }
+
+  #handshakeFailed(reason: string): void {
+    this.stop();
+    this.#sink.unsecured(new ProxyError("tls_handshake_failed", `TLS handshake failed: ${reason}`));
   }
 
   #refuse(error: ProxyError): void {
@@ -175,7 +197,7 @@ export class ClientLogin implements TransportSink {
     this.#inTurn(() => {
       if (this.#received.length > 0) throw inClear("SSLRequest");
       this.#transport.write(Buffer.from("S"));
-      this.#wrap(tls.context, Buffer.alloc(0));
+      this.#wrap(tls, Buffer.alloc(0));
     });
   }
 
@@ -198,12 +220,17 @@ export class ClientLogin implements TransportSink {
   }
 
   /** Goes on inside TLS, whose first bytes may be there already. */
-  #wrap(secureContext: SecureContext, early: Buffer): void {
+  #wrap(tls: ClientTls & { kind: "on" }, early: Buffer): void {
     this.#tls = true;
-    this.#transport.wrap((raw: Socket) => {
-      if (early.length > 0) raw.pause().unshift(early);
-      return new TLSSocket(raw, { isServer: true, secureContext, ALPNProtocols: [ALPN_POSTGRESQL] });
-    });
+    this.#shakesHands = true;
+    this.#transport.wrap((raw: Socket) => secureSocket(raw, tls, early, (socket) => this.#secured(tls, socket)));
+  }
+
+  #secured(tls: ClientTls & { kind: "on" }, socket: TLSSocket): void {
+    this.#shakesHands = false;
+    if (this.#over || tls.certificates === "ignored") return;
+    this.#certificate = peerCertificate(socket);
+    if (tls.certificates === "demanded" && this.#certificate === null) this.#refuse(certificateMissing());
   }
 
   /** TLS without SSLRequest, as from PostgreSQL 17 on: what came is the beginning of its handshake. */
@@ -214,7 +241,7 @@ export class ClientLogin implements TransportSink {
       const early = this.#received;
       this.#received = Buffer.alloc(0);
       this.#direct = true;
-      this.#wrap(tls.context, early);
+      this.#wrap(tls, early);
     });
     return true;
   }
@@ -255,10 +282,11 @@ export class ClientLogin implements TransportSink {
       user,
       database,
       replication,
-      certificate: null,
+      certificate: this.#certificate,
     });
     if (decision.kind === "refused") throw decision.error;
-    const { method } = decision;
+    const { method, afterwards } = decision;
+    this.#afterwards = afterwards;
     if (method === "trust") return this.#authenticate(user, method, null);
     let answered = false;
     const over = (then: () => void): void => {
@@ -314,6 +342,10 @@ export class ClientLogin implements TransportSink {
       case "failed":
         return this.#refuse(step.error);
       case "ok": {
+        if (this.#afterwards !== null) {
+          if (step.final !== undefined) this.#transport.write(authentication(12, step.final).finish());
+          return this.#refuse(this.#afterwards);
+        }
         this.#over = true;
         if (step.keys !== undefined && this.#facts !== null) {
           this.#options.credentials.proven(this.#facts.user, step.keys);
@@ -337,4 +369,11 @@ function inClear(request: string): ProxyError {
   return new ProxyError("protocol_violation", `received unencrypted data after ${request}`, {
     detail: "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
   });
+}
+
+/** OpenSSL's own words, without their place in its sources. */
+function handshakeReason(error: Error | null): string {
+  if (error === null) return "the client has broken it off";
+  const reason: unknown = "reason" in error ? error.reason : undefined;
+  return typeof reason === "string" ? reason : error.message;
 }

@@ -3,10 +3,10 @@
 
 import { randomBytes } from "node:crypto";
 import type { AccessRules } from "../auth/access.ts";
+import type { ClientTls } from "../auth/client-tls.ts";
 import { type Credentials, ListedCredentials } from "../auth/credentials.ts";
 import { ScramDerivations } from "../auth/scram.ts";
 import type { Secret } from "../auth/secret.ts";
-import type { ClientTls } from "../auth/tls-options.ts";
 import { assert } from "../core/assert.ts";
 import type { ClientLoginOptions } from "./client-login.ts";
 

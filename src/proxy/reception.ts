@@ -168,20 +168,28 @@ export class Reception implements ClientLoginSink, PreambleSink, Guest {
   #sayAndGo(error: ProxyError): void {
     const message = errorResponse(error).finish();
     this.#finish(this.#delay === null ? error : null);
-    this.#transport.write(message);
+    this.#transport.say(message);
     this.#transport.hangUp(this.#context.clock);
   }
 
   makeRoom(error: ProxyError): void {
     if (!this.#over) {
-      this.#transport.write(errorResponse(error).finish());
+      this.#transport.say(errorResponse(error).finish());
       this.#finish(this.#delay === null ? error : null);
     }
     this.#transport.destroy();
   }
 
+  unsecured(error: ProxyError): void {
+    if (this.#over) return;
+    this.#finish(error);
+    this.#transport.destroy();
+  }
+
   authenticated(facts: ClientFacts, farewell: MessageWriter, rest: Buffer): void {
-    this.#transport.write(farewell.finish());
+    // It goes out with what follows at once, where that is known.
+    const final = farewell.finish();
+    this.#transport.add(final, 0, final.length);
     // Whatever comes early, its end included, is for the client to read.
     this.#antechamber = new Antechamber(this.#transport, rest, () => this.closed());
     const { clock, balance, route, client, steering, login } = this.#context;
@@ -207,6 +215,7 @@ export class Reception implements ClientLoginSink, PreambleSink, Guest {
     });
     this.#deadline.cancel();
     this.#welcome.begin();
+    this.#transport.flush();
   }
 
   /** Who has logged in shares in a group, and takes a seat; or there is no such database, or no seat is left. */
@@ -282,8 +291,7 @@ export class Reception implements ClientLoginSink, PreambleSink, Guest {
     const client = new Client(context, this.#transport, identity, { ...session, lease });
     const { pid, key } = cancels.issue(client, facts.minor);
     this.#owner.receptionDone(this, client, pid);
-    const writer = readyWriter(greeting, pid, key);
-    this.#transport.write(writer.finish());
+    this.#transport.say(readyWriter(greeting, pid, key).finish());
     this.#transport.resume();
     const { early, ended } = this.#antechamber?.dismiss() ?? { early: Buffer.alloc(0), ended: false };
     if (early.length > 0) this.#transport.deliver(early, 0, early.length);

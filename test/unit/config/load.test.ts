@@ -173,10 +173,9 @@ describe("a complete file", () => {
     });
     expect(login).toMatchObject({ type: "md5", allowClearText: false });
     expect(login.users.get("app")).toEqual({ kind: "plain", password: "pw" });
-    expect(clientTls).toEqual({
+    expect(clientTls).toMatchObject({
       mode: "require",
-      cert: files.get("/etc/pgsteer/one.crt"),
-      key: files.get("/etc/pgsteer/one.key"),
+      own: { cert: files.get("/etc/pgsteer/one.crt"), key: files.get("/etc/pgsteer/one.key") },
     });
   });
 });
