@@ -18,7 +18,7 @@ export type IdentFile =
   | { readonly ok: false; readonly problems: readonly FileProblem[] };
 
 const userWords: ReadonlySet<string> = new Set(["all"]);
-const form = "write MAP SYSTEM-NAME USER, each one word";
+const form = "write MAP SYSTEM-NAME USER; a name with a comma in quotes";
 const BACK_REFERENCE = "\\1";
 
 /** All maps of a file. */

@@ -1,35 +1,17 @@
-// From certificates to what node:tls wants, in both directions, with libpq's meaning of the modes
-// (https://www.postgresql.org/docs/current/libpq-ssl.html) towards servers and PgBouncer's (client_tls_sslmode) towards
-// clients. Pure: file contents come in, nothing is read or connected here.
+// From certificates to what node:tls wants towards servers, with libpq's meaning of the modes
+// (https://www.postgresql.org/docs/current/libpq-ssl.html). Pure: file contents come in, nothing is read or connected here. Towards
+// clients: client-tls.ts.
 
 import { isIP } from "node:net";
-import { type ConnectionOptions, createSecureContext, type SecureContext } from "node:tls";
+import { type ConnectionOptions, createSecureContext } from "node:tls";
+import { cipherList } from "./client-tls.ts";
 import type { ServerAuthRules } from "./server-rules.ts";
-
-/** TLS towards clients. `cert` and `key` are PEM texts; both are needed unless the mode is `disable`. */
-export interface ClientTlsOptions {
-  readonly mode: "disable" | "allow" | "prefer" | "require";
-  readonly cert: string | null;
-  readonly key: string | null;
-}
-
-/** `off`: answer an SSLRequest with `N`. `required`: refuse a startup packet in clear. */
-export type ClientTls =
-  | { readonly kind: "off" }
-  | { readonly kind: "on"; readonly required: boolean; readonly context: SecureContext };
 
 /** The protocol name of direct TLS connections (PostgreSQL 17 on), for `ALPNProtocols` on either side. */
 export const ALPN_POSTGRESQL = "postgresql";
 
 const MIN_VERSION = "TLSv1.2";
-
-/** Throws OpenSSL's error when the certificate or the key cannot be used, or do not belong together. */
-export function clientTlsContext(options: ClientTlsOptions): ClientTls {
-  if (options.mode === "disable") return { kind: "off" };
-  if (options.cert === null || options.key === null) throw new Error("a certificate and its key are needed");
-  const context = createSecureContext({ cert: options.cert, key: options.key, minVersion: MIN_VERSION });
-  return { kind: "on", required: options.mode === "require", context };
-}
+const MAX_VERSION = "TLSv1.3";
 
 /** TLS towards PostgreSQL. PEM texts; `ca: null` means the system's trusted certificates. */
 export interface ServerTlsOptions {
@@ -40,8 +22,11 @@ export interface ServerTlsOptions {
   /** Certificates that count no more, PEM. Each authority of the chain needs a list then, as with libpq. */
   readonly crl?: string | null;
   readonly minVersion?: "TLSv1.2" | "TLSv1.3";
-  /** As OpenSSL writes lists of ciphers; null: its own. */
+  readonly maxVersion?: "TLSv1.2" | "TLSv1.3";
+  /** As OpenSSL writes lists of ciphers, for TLS 1.2; null: Node.js's. */
   readonly ciphers?: string | null;
+  /** The same for TLS 1.3. */
+  readonly tls13Ciphers?: string | null;
   /** `direct`: TLS at once, without asking, as servers from PostgreSQL 17 on take it. */
   readonly negotiation?: "postgres" | "direct";
   readonly rules?: ServerAuthRules;
@@ -73,13 +58,14 @@ const plainRule = {
 
 /** Throws OpenSSL's error when a certificate or the key cannot be used. */
 export function serverTls(options: ServerTlsOptions): ServerTls {
-  const { sslmode, ca, cert, key, crl = null, ciphers = null } = options;
+  const { sslmode, ca, cert, key, crl = null, ciphers = null, tls13Ciphers = null } = options;
   const rules = options.rules === undefined ? {} : { rules: options.rules };
   if (sslmode === "disable") return { kind: "off", ...rules };
   const secureContext = createSecureContext({
     minVersion: options.minVersion ?? MIN_VERSION,
+    maxVersion: options.maxVersion ?? MAX_VERSION,
+    ciphers: cipherList({ ciphers, tls13Ciphers }),
     ...(crl === null ? {} : { crl }),
-    ...(ciphers === null ? {} : { ciphers }),
     ...(ca === null ? {} : { ca }),
     ...(cert === null ? {} : { cert }),
     ...(key === null ? {} : { key }),

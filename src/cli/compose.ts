@@ -3,9 +3,10 @@
 import { randomBytes } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import { eventLine } from "../admin/events-document.ts";
-import { OneMethod } from "../auth/access.ts";
+import type { HttpAccessOptions } from "../admin/http-access.ts";
+import { clientTlsContext } from "../auth/client-tls.ts";
 import { ScramDerivations } from "../auth/scram.ts";
-import { clientTlsContext, type ServerTls, serverTls } from "../auth/tls-options.ts";
+import { type ServerTls, serverTls } from "../auth/tls-options.ts";
 import type { ClusterConfig, Config, SourceConfig } from "../config/config.ts";
 import type { Clock } from "../core/clock.ts";
 import type { Logger } from "../core/logger.ts";
@@ -18,6 +19,7 @@ import { Coordinator, type RouterIdentity } from "../proxy/coordinator.ts";
 import { DataPlane, type DataPlaneOptions } from "../proxy/data-plane.ts";
 import { PoolProber, type ProberOptions } from "../proxy/prober.ts";
 import type { Witness } from "../proxy/witness.ts";
+import { accessRules } from "./access-rules.ts";
 
 /** What watches the clusters. */
 export interface Observers {
@@ -160,7 +162,7 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
     })),
     serverTls: tls,
     identification: {
-      rules: new OneMethod(auth.type, auth.allowClearText),
+      rules: accessRules(auth),
       users: auth.users,
       authQuery: config.authQuery,
       clientTls: clientTlsContext(config.clientTls),
@@ -176,6 +178,12 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
     ignoreStartupParameters: pool.ignoreStartupParameters,
     applicationNameAddHost: pool.applicationNameAddHost,
   };
+}
+
+/** Who may do what over HTTP, as the configuration says. */
+export function httpAccessOptions({ http, auth, limits }: Config): HttpAccessOptions {
+  const { users, adminUsers, statsUsers } = auth;
+  return { token: http?.token ?? null, adminUsers, statsUsers, users, failures: limits };
 }
 
 function discoveryOptions(cluster: ClusterConfig): DiscoveryOptions {

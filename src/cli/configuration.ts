@@ -1,11 +1,18 @@
 // How the command line gets its configuration, and how it tells a person what is wrong with one.
 
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import type { LoadedConfig, Problem } from "../config/config.ts";
+import type { ListFiles, ReadFile } from "../config/files.ts";
 import { configFromUrls } from "../config/from-urls.ts";
 import { loadConfig } from "../config/load.ts";
+import { type FileState, fileState } from "./file-watch.ts";
 
-const readText = (path: string): string => readFileSync(path, "utf8");
+const readText: ReadFile = (path) => readFileSync(path, "utf8");
+
+const listFiles: ListFiles = (path) =>
+  readdirSync(path, { withFileTypes: true })
+    .filter((entry) => !entry.isDirectory())
+    .map(({ name }) => name);
 
 /** Why a file could not be read, in words. */
 export function describeReadError(error: unknown): string {
@@ -15,21 +22,73 @@ export function describeReadError(error: unknown): string {
   return code === "EISDIR" ? "is a directory" : `cannot be read: ${String(error)}`;
 }
 
-/** Loads a file; a file that cannot be read is a problem like any other. */
-export function configFromFile(file: string): LoadedConfig {
-  let text: string;
-  try {
-    text = readText(file);
-  } catch (error) {
-    const remedy = "check the path and its permissions";
-    return { ok: false, problems: [{ line: 0, column: 0, key: "", message: describeReadError(error), remedy }] };
-  }
-  return loadConfig(text, file, readText, process.env);
+/** Where `pgsteer run` has its configuration from, and gets it anew. */
+export interface ConfigurationSource {
+  /** Null when there is no file, which then cannot be reloaded either. */
+  readonly file: string | null;
+  /** The files that it points to, as they were when they were read last. */
+  readonly seen: ReadonlyMap<string, FileState>;
+  /** Reads it and all that it points to. */
+  read(): LoadedConfig;
+  /** Reads what it points to; the text itself stays the one in force, whatever the file says by now. */
+  readFilesAgain(): LoadedConfig;
+  /** What was read last is in force. */
+  taken(): void;
 }
 
+class ConfigurationFile implements ConfigurationSource {
+  readonly file: string;
+  seen: ReadonlyMap<string, FileState> = new Map();
+  #inForce = "";
+  #last = "";
+
+  constructor(file: string) {
+    this.file = file;
+  }
+
+  /** A file that cannot be read is a problem like any other. */
+  read(): LoadedConfig {
+    try {
+      this.#last = readText(this.file);
+    } catch (error) {
+      const remedy = "check the path and its permissions";
+      return { ok: false, problems: [{ line: 0, column: 0, key: "", message: describeReadError(error), remedy }] };
+    }
+    return this.#load(this.#last);
+  }
+
+  readFilesAgain(): LoadedConfig {
+    this.#last = this.#inForce;
+    return this.#load(this.#last);
+  }
+
+  taken(): void {
+    this.#inForce = this.#last;
+  }
+
+  #load(text: string): LoadedConfig {
+    const seen = new Map<string, FileState>();
+    const noting =
+      <T>(read: (path: string) => T) =>
+      (path: string): T => {
+        seen.set(path, fileState(path));
+        return read(path);
+      };
+    const loaded = loadConfig(text, this.file, noting(readText), process.env, noting(listFiles));
+    // What a text that is wrong did not come to ask for is not forgotten.
+    this.seen = loaded.ok ? seen : new Map([...this.seen, ...seen]);
+    return loaded;
+  }
+}
+
+/** Loads a file. */
+export const configFromFile = (file: string): LoadedConfig => new ConfigurationFile(file).read();
+
 /** From a file, or from the servers' URLs when there is none. */
-export function loadConfiguration(file: string | null, urls: readonly string[]): LoadedConfig {
-  return file === null ? configFromUrls(urls) : configFromFile(file);
+export function configurationSource(file: string | null, urls: readonly string[]): ConfigurationSource {
+  if (file !== null) return new ConfigurationFile(file);
+  const read = () => configFromUrls(urls);
+  return { file, seen: new Map(), read, readFilesAgain: read, taken: () => {} };
 }
 
 /** `file:line:column: key: message`; what is not known is left out. */

@@ -59,8 +59,35 @@ export function planReload(current: Config, next: Config): Reload {
     .map(({ name, cluster }) => `listener "${name}" leads to cluster "${cluster}", which needs a restart`);
   if (reasons.length > 0) return { ok: false, reasons };
   const kept = changedClusters(current, next);
-  if (!isDeepStrictEqual(current.http, next.http)) kept.push("http");
+  const sameHttp = isDeepStrictEqual(whereOf(current.http), whereOf(next.http));
+  if (!sameHttp) kept.push("http");
   if (!isDeepStrictEqual(current.log, next.log)) kept.push("log");
-  const { http, log } = current;
-  return { ok: true, config: { ...next, clusters: mergedClusters(current, next), http, log }, kept };
+  const { log } = current;
+  return {
+    ok: true,
+    config: { ...next, clusters: mergedClusters(current, next), http: sameHttp ? next.http : current.http, log },
+    kept,
+  };
+}
+
+/** What of the section http needs another socket; its certificates, its token and its users can change. */
+const whereOf = (http: Config["http"]) => http && { address: http.address, port: http.port, tls: http.tls !== null };
+
+/** Top-level sections in which two configurations differ, as the file calls them. */
+export function changedSections(current: Config, next: Config): string[] {
+  const names: Readonly<Record<keyof Config, string>> = {
+    clusters: "clusters",
+    listeners: "listeners",
+    auth: "auth",
+    authQuery: "auth",
+    clientTls: "client_tls",
+    pool: "pool",
+    limits: "limits",
+    databases: "databases",
+    users: "users",
+    http: "http",
+    log: "log",
+  };
+  const keys = Object.keys(names) as (keyof Config)[];
+  return [...new Set(keys.filter((key) => !isDeepStrictEqual(current[key], next[key])).map((key) => names[key]))];
 }

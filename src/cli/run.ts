@@ -1,19 +1,21 @@
 // `pgsteer run`: starts the router and keeps it until a signal says otherwise. SIGHUP reloads, SIGTERM and SIGINT drain; a second
 // one ends it at once. The HTTP endpoints are the last to open and the last to close.
 
-import { AdminServer } from "../admin/http.ts";
-import type { Config, LoadedConfig } from "../config/config.ts";
+import { AdminServer, type AdminSources } from "../admin/http.ts";
+import { HttpAccess } from "../admin/http-access.ts";
+import type { Config } from "../config/config.ts";
 import { formatAddress } from "../core/addresses.ts";
 import { systemClock } from "../core/clock.ts";
 import { Metrics } from "../metrics/registry.ts";
 import { type Build, takeSnapshot } from "../metrics/snapshot.ts";
-import { composeRouter, type Router } from "./compose.ts";
-import { describeProblem } from "./configuration.ts";
+import { composeRouter, httpAccessOptions, type Router } from "./compose.ts";
+import type { ConfigurationSource } from "./configuration.ts";
 import { EXIT } from "./exit-codes.ts";
+import { FileWatch } from "./file-watch.ts";
 import { describeListenError } from "./listen-error.ts";
 import type { ProcessLogger } from "./log.ts";
 import { Recording } from "./paper.ts";
-import { planReload } from "./reload.ts";
+import { Reloader } from "./reloader.ts";
 import { remindOfLostSources } from "./reminder.ts";
 import { routerIdentity } from "./router-identity.ts";
 
@@ -21,18 +23,16 @@ import { routerIdentity } from "./router-identity.ts";
 export interface RunOptions {
   readonly config: Config;
   readonly warnings: readonly string[];
-  /** Null when there is no file, which then cannot be reloaded either. */
-  readonly file: string | null;
+  /** Where it is from; it has been read. */
+  readonly source: ConfigurationSource;
   /** Where the evidence of each cluster is written to; null for nowhere. */
   readonly record: string | null;
   readonly build: Build;
-  /** Reads the configuration anew. */
-  readonly reread: () => LoadedConfig;
 }
 
 /** Runs until a signal. Returns the process's exit code. */
 export async function runRouter(logger: ProcessLogger, options: RunOptions): Promise<number> {
-  const { build, file, config } = options;
+  const { build, source, config } = options;
   dieLoudly(logger);
   // The clock's timers let a process end: this one ends when it says so.
   const alive = setInterval(() => {}, 2 ** 30);
@@ -40,31 +40,43 @@ export async function runRouter(logger: ProcessLogger, options: RunOptions): Pro
   // From the first moment on, for SIGHUP would otherwise end the process.
   const hangup = { on: () => {} };
   process.on("SIGHUP", () => hangup.on());
-  logger.info({ version: build.version, node: build.node, pid: process.pid, ...(file && { file }) }, "pgsteer starts");
+  logger.info(
+    { version: build.version, node: build.node, pid: process.pid, ...(source.file && { file: source.file }) },
+    "pgsteer starts",
+  );
   for (const warning of options.warnings) logger.warn({}, warning);
   const startedAt = systemClock.now();
   const recording = new Recording(logger, options.record, config.clusters.size > 1);
   const identity = routerIdentity(build, config);
   const router = composeRouter(systemClock, logger, config, identity, (cluster) => recording.paper(cluster));
   const snapshot = () => takeSnapshot(systemClock, router, build, startedAt);
-  const admin = await open(logger, router, config, () => {
+  const access = new HttpAccess(systemClock, httpAccessOptions(config));
+  const running = new Reloader(logger, router, access, options);
+  const admin = await open(logger, router, config, access, () => {
     const metrics = new Metrics(snapshot);
     router.incidents.subscribe((incident) => metrics.observe(incident));
     const events = (cluster: string | null) => router.incidents.list(cluster);
-    return { snapshot, scrape: () => metrics.scrape(), events };
+    return { snapshot, scrape: () => metrics.scrape(), events, reload: () => running.reload() };
   });
   if (admin === "failed") {
     clearInterval(alive);
     return EXIT.failed;
   }
   const reminder = remindOfLostSources(systemClock, logger, router.observers);
-  const running = new Reloader(logger, router, options);
-  hangup.on = () => running.reload();
+  source.taken();
+  running.admin = admin;
+  hangup.on = () => void running.reload();
+  const watch = new FileWatch(
+    systemClock,
+    () => source.seen,
+    (paths) => void running.filesChanged(paths),
+  );
   logger.info({}, "pgsteer is running; SIGHUP reloads the configuration, SIGTERM stops");
 
   await stop.next(logger, "stopping");
   await drain(logger, router, running.config.pool.drainTimeoutMs, stop);
   reminder.cancel();
+  watch.cancel();
   admin?.close();
   await router.close();
   await recording.close();
@@ -112,16 +124,17 @@ async function open(
   logger: ProcessLogger,
   router: Router,
   config: Config,
-  sources: () => ConstructorParameters<typeof AdminServer>[1],
+  access: HttpAccess,
+  sources: () => AdminSources,
 ): Promise<AdminServer | null | "failed"> {
   const { http } = config;
   try {
     await router.dataPlane.start();
     router.start();
     if (http === null) return null;
-    const admin = new AdminServer(logger, sources(), http);
+    const admin = new AdminServer(systemClock, logger, sources(), access, http);
     await admin.open();
-    const url = `http://${formatAddress(http.address, admin.port)}`;
+    const url = `${http.tls === null ? "http" : "https"}://${formatAddress(http.address, admin.port)}`;
     logger.info(
       { address: http.address, port: admin.port, status: `pgsteer status --url ${url}` },
       "http is listening",
@@ -148,76 +161,4 @@ async function drain(logger: ProcessLogger, router: Router, timeoutMs: number, s
   await Promise.race([dataPlane.drain(timeoutMs), again]);
   const left = [...dataPlane.clients].length;
   if (left > 0) logger.warn({ clients: left }, "clients are cut off in the middle of their work");
-}
-
-/** The configuration in force, and how it changes. */
-class Reloader {
-  config: Config;
-  readonly #logger: ProcessLogger;
-  readonly #router: Router;
-  readonly #options: RunOptions;
-  #last: Promise<void> = Promise.resolve();
-
-  constructor(logger: ProcessLogger, router: Router, options: RunOptions) {
-    this.#logger = logger;
-    this.#router = router;
-    this.#options = options;
-    this.config = options.config;
-  }
-
-  /** One after the other, however fast the signals come. */
-  reload(): void {
-    this.#last = this.#last.then(() => this.#reload());
-  }
-
-  async #reload(): Promise<void> {
-    const { file, reread } = this.#options;
-    if (this.#router.dataPlane.draining) return;
-    if (file === null) return this.#logger.warn({}, "there is no configuration file to reload");
-    const loaded = reread();
-    if (!loaded.ok) {
-      for (const problem of loaded.problems) {
-        this.#logger.error({ remedy: problem.remedy }, describeProblem(file, problem));
-      }
-      return this.#logger.error({ problems: loaded.problems.length }, "not reloaded: the old configuration stays");
-    }
-    for (const warning of loaded.warnings) this.#logger.warn({}, warning);
-    const plan = planReload(this.config, loaded.config);
-    if (!plan.ok) {
-      for (const reason of plan.reasons) this.#logger.error({}, reason);
-      return this.#logger.error({}, "not reloaded: the old configuration stays");
-    }
-    for (const setting of plan.kept) {
-      this.#logger.warn(
-        { setting },
-        `${setting} cannot change while pgsteer runs: the old value stays until a restart`,
-      );
-    }
-    await this.#apply(plan.config);
-  }
-
-  async #apply(next: Config): Promise<void> {
-    const failure = await this.#give(next);
-    if (failure === null) {
-      this.config = next;
-      this.#logger.info({ file: this.#options.file }, "configuration reloaded");
-      return;
-    }
-    this.#logger.error({}, failure);
-    const worse = await this.#give(this.config);
-    if (worse === null) this.#logger.error({}, "not reloaded: the old configuration is in force again");
-    else this.#logger.error({}, `not reloaded, and an old listener could not be opened again: ${worse}`);
-  }
-
-  /** Why the data plane could not take the configuration; null when it has. */
-  async #give(config: Config): Promise<string | null> {
-    try {
-      await this.#router.reload(config);
-      return null;
-    } catch (error) {
-      const reason = describeListenError(error, config);
-      if (reason === null) throw error;
-      return reason;
-    }
-  }
 }

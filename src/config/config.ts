@@ -2,8 +2,11 @@
 // in, files read, secrets fetched, units counted. No module sees it whole; the composition root hands each its part.
 
 import type { AuthQuerySettings } from "../auth/auth-query-settings.ts";
+import type { ClientTlsOptions } from "../auth/client-tls.ts";
+import type { HbaRule } from "../auth/hba-rule.ts";
+import type { IdentMaps } from "../auth/ident-map.ts";
 import type { Secret } from "../auth/secret.ts";
-import type { ClientTlsOptions, ServerTlsOptions } from "../auth/tls-options.ts";
+import type { ServerTlsOptions } from "../auth/tls-options.ts";
 import type { KeepAlive } from "../core/keepalive.ts";
 import type { PoolMode } from "../core/pool-mode.ts";
 import type { Bytes, Millis } from "../core/units.ts";
@@ -97,11 +100,24 @@ export type ListenerConfig = ListenerCommon &
       }
   );
 
+/** The rules of an HBA file. */
+export interface HbaConfig {
+  readonly rules: readonly HbaRule[];
+  readonly maps: IdentMaps;
+  /** Whether one of them does. */
+  readonly asksPasswords: boolean;
+}
+
 export interface AuthConfig {
-  readonly type: "scram-sha-256" | "md5" | "password" | "trust";
+  readonly type: "scram-sha-256" | "md5" | "password" | "trust" | "cert" | "hba";
+  /** Who may look over HTTP and change something, and who may look. */
+  readonly adminUsers: readonly string[];
+  readonly statsUsers: readonly string[];
   readonly users: ReadonlyMap<string, Secret>;
   /** Whether type `password` may be used without TLS. */
   readonly allowClearText: boolean;
+  /** Null unless the type is `hba`. */
+  readonly hba: HbaConfig | null;
 }
 
 /**
@@ -188,6 +204,15 @@ export interface UserConfig {
   readonly maxUserClientConnections: number | null;
 }
 
+export interface HttpConfig {
+  readonly address: string;
+  readonly port: number;
+  /** PEM texts; null: HTTP in clear. `ca`: of the client certificates that are demanded, null where none are. */
+  readonly tls: { readonly cert: string; readonly key: string; readonly ca: string | null } | null;
+  /** An administrator's. */
+  readonly token: string | null;
+}
+
 export interface LogConfig {
   readonly level: "debug" | "info" | "warn" | "error";
   readonly format: "auto" | "json" | "pretty";
@@ -209,7 +234,7 @@ export interface Config {
   /** By name; those who are not listed are served as well. */
   readonly users: ReadonlyMap<string, UserConfig>;
   /** Null: no HTTP. */
-  readonly http: { readonly address: string; readonly port: number } | null;
+  readonly http: HttpConfig | null;
   readonly log: LogConfig;
 }
 

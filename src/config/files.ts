@@ -12,6 +12,8 @@ import type { Path } from "./document.ts";
 
 /** Reads a whole text file; throws as node:fs does. */
 export type ReadFile = (path: string) => string;
+/** Names of the files in a directory; throws as node:fs does. */
+export type ListFiles = (path: string) => readonly string[];
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Where pointed-to contents come from, and where their mistakes go. */
@@ -19,6 +21,7 @@ export interface Surroundings {
   /** Name of the configuration file: relative names start in its directory. */
   readonly fileName: string;
   readonly readFile: ReadFile;
+  readonly listFiles: ListFiles;
   readonly env: Environment;
   readonly report: Report;
 }
@@ -34,16 +37,20 @@ function reasonOf(error: unknown): string {
   return `cannot be read (${typeof code === "string" ? code : "unknown error"})`;
 }
 
+/** A file's name as written, from the directory of the configuration file on. */
+export const fullName = (name: string, around: Surroundings): string =>
+  isAbsolute(name) ? name : join(dirname(around.fileName), name);
+
 /** The content of the file that the setting at `path` names; null, reported, when it cannot be read. */
 export function readNamedFile(name: string, path: Path, around: Surroundings): string | null {
-  const fullName = isAbsolute(name) ? name : join(dirname(around.fileName), name);
+  const whole = fullName(name, around);
   try {
-    return around.readFile(fullName);
+    return around.readFile(whole);
   } catch (error) {
     const remedy = isAbsolute(name)
       ? "check the path and its permissions"
       : "check the path (it starts in the directory of the configuration file) and its permissions";
-    around.report.problem(path, `names a file that ${reasonOf(error)}: ${fullName}`, remedy);
+    around.report.problem(path, `names a file that ${reasonOf(error)}: ${whole}`, remedy);
     return null;
   }
 }

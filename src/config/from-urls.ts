@@ -1,12 +1,14 @@
 // A configuration without a file: `pgsteer run postgres://user:password@host1:5432/db …`. The hosts are a static
 // cluster, clients log in as the URLs' user with its password, and the three default listeners are served.
 
+import { plainClientTls } from "../auth/client-tls.ts";
 import type { Secret } from "../auth/secret.ts";
 import { formatAddress } from "../core/addresses.ts";
 import { millis } from "../core/units.ts";
 import { noAuthQuery } from "./auth-query.ts";
 import type { ClusterConfig, LoadedConfig, Problem } from "./config.ts";
 import { nearest } from "./decode.ts";
+import { defaultHttp } from "./http-settings.ts";
 import { defaultLimits } from "./limits-settings.ts";
 import { defaultListeners } from "./listeners.ts";
 import { defaultPoolSettings } from "./pool-settings.ts";
@@ -139,20 +141,26 @@ function compose(url: ParsedUrl, hosts: readonly HostPort[]): LoadedConfig {
     probe,
     serverTls: { sslmode: url.sslmode, ca: null, cert: null, key: null },
   };
-  const { address, port } = httpSchema.parse({});
   return {
     ok: true,
     config: {
       clusters: new Map([[CLUSTER_NAME, cluster]]),
       listeners: defaultListeners(CLUSTER_NAME, pool),
       authQuery: noAuthQuery,
-      auth: { type: "scram-sha-256", users: new Map([[url.user, secret]]), allowClearText: false },
-      clientTls: { mode: "disable", cert: null, key: null },
+      auth: {
+        type: "scram-sha-256",
+        users: new Map([[url.user, secret]]),
+        allowClearText: false,
+        hba: null,
+        adminUsers: [],
+        statsUsers: [],
+      },
+      clientTls: plainClientTls("disable", null),
       pool,
       limits: defaultLimits(pool.maxClientConn),
       databases: null,
       users: new Map(),
-      http: { address, port },
+      http: defaultHttp(httpSchema.parse({})),
       log: logSchema.parse({}),
     },
     warnings: [],

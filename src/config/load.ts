@@ -3,16 +3,18 @@
 // against each other.
 
 import type { Secret } from "../auth/secret.ts";
-import type { ClientTlsOptions } from "../auth/tls-options.ts";
-import { isSocketDirectory } from "../core/addresses.ts";
+import { isLocalListener } from "../core/addresses.ts";
 import { resolveAuthQuery } from "./auth-query.ts";
+import { resolveClientTls } from "./client-tls.ts";
 import { resolveCluster } from "./clusters.ts";
 import type { AuthConfig, ClusterConfig, ListenerConfig, LoadedConfig, Problem } from "./config.ts";
 import { loadDatabases, loadUsers } from "./databases.ts";
 import { decodeSection, keyRemedy, type Report, valueAt } from "./decode.ts";
 import { type ConfigDocument, keyOf, type Path, parseConfigDocument } from "./document.ts";
-import { type Environment, type ReadFile, readPems, readUserlist, type Surroundings } from "./files.ts";
+import { type Environment, type ListFiles, type ReadFile, readUserlist, type Surroundings } from "./files.ts";
 import { foreignSettings } from "./foreign-settings.ts";
+import { asksPasswords, checkAccess, resolveHba } from "./hba-settings.ts";
+import { resolveHttp, warnAboutHttp } from "./http-settings.ts";
 import { checkKeepAlive } from "./keepalive.ts";
 import { resolveLimits } from "./limits-settings.ts";
 import { defaultListeners, type Endpoint, reportClashes, reportSameNames, resolveListener } from "./listeners.ts";
@@ -22,7 +24,6 @@ import {
   clientTlsSchema,
   clusterSchema,
   type FileAuth,
-  type FileClientTls,
   type FileHttp,
   type FileListener,
   type FilePool,
@@ -85,16 +86,25 @@ function checkTopLevel(root: unknown, report: Report): void {
 
 function resolveAuth(file: FileAuth, around: Surroundings): AuthConfig {
   const { report } = around;
-  if (file.file === undefined && file.user === undefined && file.type !== "trust") {
+  const hba = resolveHba(file, around);
+  const asks = hba === null ? asksPasswords(file.type) : hba.asksPasswords;
+  if (file.file === undefined && file.user === undefined && asks) {
     const remedy = "add file: the name of a userlist, or user: the role that asks for others, or type: trust";
     report.problem(["auth", "file"], `is missing, and type ${file.type} needs secrets`, remedy);
   }
-  if (file.allow_clear_text && file.type !== "password") {
+  if (file.allow_clear_text && file.type !== "password" && file.type !== "hba") {
     report.warning(["auth", "allow_clear_text"], `is not used: type is ${file.type}`, "remove it");
   }
   const users = file.file === undefined ? null : readUserlist(file.file, ["auth", "file"], around);
   if (users !== null) warnAboutSecrets(file.type, users, report);
-  return { type: file.type, users: users ?? new Map(), allowClearText: file.allow_clear_text };
+  return {
+    type: file.type,
+    users: users ?? new Map(),
+    allowClearText: file.allow_clear_text,
+    hba,
+    adminUsers: file.admin_users,
+    statsUsers: file.stats_users,
+  };
 }
 
 function warnAboutSecrets(type: AuthConfig["type"], users: ReadonlyMap<string, Secret>, report: Report): void {
@@ -109,24 +119,6 @@ function warnAboutSecrets(type: AuthConfig["type"], users: ReadonlyMap<string, S
     const message = `lists ${md5} user(s) with an md5 hash, who cannot log in by scram-sha-256`;
     report.warning(["auth", "file"], message, "list their password or SCRAM verifier");
   }
-}
-
-function resolveClientTls(file: FileClientTls, around: Surroundings): ClientTlsOptions {
-  const { report } = around;
-  if (file.mode === "disable") {
-    for (const key of ["cert_file", "key_file"] as const) {
-      if (file[key] !== undefined)
-        report.warning(["client_tls", key], "is not used: mode is disable", "set mode: allow");
-    }
-    return { mode: "disable", cert: null, key: null };
-  }
-  if (file.cert_file === undefined && file.key_file === undefined) {
-    const message = `is ${file.mode}, but there is no certificate`;
-    report.problem(["client_tls", "mode"], message, "add cert_file and key_file");
-    return { mode: file.mode, cert: null, key: null };
-  }
-  const pems = readPems(file, ["client_tls"], around);
-  return { mode: file.mode, cert: pems?.cert ?? null, key: pems?.key ?? null };
 }
 
 function loadClusters(
@@ -220,9 +212,15 @@ function loadListeners(
 
 /**
  * Loads a configuration. `fileName` serves messages and relative names; `readFile` and `env` are where secrets and
- * certificates come from. Problems are in the order of their lines.
+ * certificates come from, `listFiles` shows the directories that an HBA file includes. Problems are in the order of their lines.
  */
-export function loadConfig(text: string, fileName: string, readFile: ReadFile, env: Environment): LoadedConfig {
+export function loadConfig(
+  text: string,
+  fileName: string,
+  readFile: ReadFile,
+  env: Environment,
+  listFiles: ListFiles,
+): LoadedConfig {
   const document = parseConfigDocument(text);
   const findings = new Findings(document, fileName);
   const { root } = document;
@@ -234,17 +232,19 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
   checkTopLevel(root, findings);
   if (typeof root !== "object" || root === null || Array.isArray(root)) return failed();
 
-  const around: Surroundings = { fileName, readFile, env, report: findings };
+  const around: Surroundings = { fileName, readFile, listFiles, env, report: findings };
   const fileAuth = decodeSection(fileSchema.shape.auth, root, ["auth"], findings);
   const fileClientTls = decodeSection(fileSchema.shape.client_tls, root, ["client_tls"], findings);
   const filePool = decodeSection(fileSchema.shape.pool, root, ["pool"], findings);
   const fileLimits = decodeSection(fileSchema.shape.limits, root, ["limits"], findings);
   const fileHttp = decodeSection(fileSchema.shape.http, root, ["http"], findings);
+  const http = fileHttp === null ? null : resolveHttp(fileHttp, around);
   const log = decodeSection(fileSchema.shape.log, root, ["log"], findings);
 
   if (filePool !== null) checkKeepAlive(filePool, findings);
   const auth = fileAuth === null ? null : resolveAuth(fileAuth, around);
   const clientTls = fileClientTls === null ? null : resolveClientTls(fileClientTls, around);
+  if (auth !== null && fileClientTls !== null) checkAccess(auth, fileClientTls, findings);
   const { names, clusters } = loadClusters(root, auth?.users ?? new Map(), around);
   const databases = loadDatabases(root, auth?.users ?? new Map(), filePool, around);
   const authQuery = fileAuth && resolveAuthQuery(fileAuth, databases, auth?.users ?? new Map(), around);
@@ -254,7 +254,8 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
     const message = "is password, which needs TLS, but client_tls.mode is disable";
     findings.problem(["auth", "type"], message, "set client_tls, or type: scram-sha-256, or allow_clear_text: true");
   }
-  if (auth?.type === "trust" && listeners.some(({ address }) => !isLoopback(address))) {
+  if (http !== null && auth !== null) warnAboutHttp(http, auth, findings);
+  if (auth?.type === "trust" && listeners.some(({ address }) => !isLocalListener(address))) {
     const message = "is trust, and a listener can be reached from other machines";
     findings.warning(["auth", "type"], message, "set type: scram-sha-256");
   }
@@ -263,7 +264,6 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
   if (incomplete || authQuery === null || fileLimits === null || findings.problems.length > 0) return failed();
   const warnings = findings.warnings.toSorted((a, b) => a.line - b.line).map((warning) => warning.text);
   const limits = resolveLimits(fileLimits, filePool.max_client_conn);
-  const http = fileHttp.enabled ? { address: fileHttp.address, port: fileHttp.port } : null;
   return {
     ok: true,
     config: {
@@ -281,8 +281,4 @@ export function loadConfig(text: string, fileName: string, readFile: ReadFile, e
     },
     warnings,
   };
-}
-
-function isLoopback(address: string): boolean {
-  return isSocketDirectory(address) || address === "localhost" || address === "::1" || address.startsWith("127.");
 }

@@ -87,8 +87,9 @@ const serverTlsSection = z.strictObject({
   crl_file: text
     .optional()
     .describe("file with the lists of revoked certificates, PEM, one of each authority in the servers' chains"),
-  min_protocol_version: z.enum(["TLSv1.2", "TLSv1.3"]).default("TLSv1.2").describe("oldest version of TLS"),
-  ciphers: text.optional().describe("ciphers, as OpenSSL lists them; OpenSSL's own choice when omitted"),
+  protocols: text.optional().describe("versions of TLS: secure (default; 1.2 and 1.3), tlsv1.2, tlsv1.3"),
+  ciphers: text.optional().describe("ciphers for TLS 1.2 as OpenSSL writes them; default: Node.js's"),
+  tls13_ciphers: text.optional().describe("ciphers for TLS 1.3, parted by colons; all when omitted"),
   sslnegotiation: z
     .enum(["postgres", "direct"])
     .default("postgres")
@@ -156,7 +157,14 @@ export const listenerSchema = z.strictObject({
 
 /** How clients prove who they are. */
 export const authSchema = z.strictObject({
-  type: z.enum(["scram-sha-256", "md5", "password", "trust"]).default("scram-sha-256").describe("how clients log in"),
+  type: z
+    .enum(["scram-sha-256", "md5", "password", "trust", "cert", "hba"])
+    .default("scram-sha-256")
+    .describe("how clients log in; cert: by a certificate that names its user; hba: as the rules of hba_file say"),
+  hba_file: text.optional().describe("file with rules who may log in and how, as PostgreSQL's pg_hba.conf"),
+  ident_file: text
+    .optional()
+    .describe("file with maps from certificates' names to users, as PostgreSQL's pg_ident.conf"),
   file: text.optional().describe('file with one `"user" "password or secret"` per line, as PgBouncer\'s userlist.txt'),
   query: text
     .optional()
@@ -173,16 +181,36 @@ export const authSchema = z.strictObject({
     .prefault("1h")
     .describe("while no server can be asked, the last answer to query counts for so long; 0: it does not"),
   allow_clear_text: flag.default(false).describe("let type password send passwords over connections without TLS"),
+  admin_users: z
+    .array(text)
+    .max(1_000)
+    .default([])
+    .describe("users who may do over HTTP what changes something, and look at everything"),
+  stats_users: z.array(text).max(1_000).default([]).describe("users who may look at everything over HTTP"),
 });
 
 /** TLS towards clients. */
 export const clientTlsSchema = z.strictObject({
   mode: z
-    .enum(["disable", "allow", "prefer", "require"])
+    .enum(["disable", "allow", "prefer", "require", "verify-ca", "verify-full"])
     .default("disable")
-    .describe("disable, allow or prefer (if the client asks), require"),
+    .describe("disable, allow or prefer (if the client asks), require, verify-ca or verify-full (a certificate, too)"),
   cert_file: certFile,
   key_file: keyFile,
+  ca_file: text
+    .optional()
+    .describe("file with the certificates, PEM, that clients' must descend from; without it they are asked for none"),
+  crl_file: text
+    .optional()
+    .describe("file with the certificates of clients that are revoked, PEM, as the authority lists them"),
+  protocols: text.optional().describe("versions of TLS: secure (default; 1.2 and 1.3), tlsv1.2, tlsv1.3"),
+  ciphers: text.optional().describe("ciphers for TLS 1.2 as OpenSSL writes them; default: Node.js's"),
+  tls13_ciphers: text.optional().describe("ciphers for TLS 1.3, parted by colons; all when omitted"),
+  ecdhcurve: text.optional().describe("curves for the key exchange, parted by colons; auto when omitted"),
+  sni: z
+    .record(text, z.strictObject({ cert_file: certFile, key_file: keyFile }))
+    .optional()
+    .describe("other certificates by the name that a client asks for, *.name for all names below it"),
 });
 
 /** Pooling and its limits. A duration of 0 means "never" wherever it is allowed. */
@@ -286,7 +314,7 @@ export const limitsSchema = z.strictObject({
     .describe("connections that have not logged in yet; when omitted max_client_conn, but at least 1000"),
   max_half_open_per_address: count.optional().describe("of these, from one address; max_half_open when omitted"),
   tls_handshakes_per_second: countOrNone
-    .default(200)
+    .default(500)
     .describe("TLS handshakes that are begun in a second, more wait for their turn; 0: any number"),
   auth_failures_per_minute: countOrNone
     .default(300)
@@ -337,6 +365,16 @@ export const httpSchema = z.strictObject({
   enabled: flag.default(true).describe("whether to serve HTTP at all"),
   address: listenAddress.prefault("127.0.0.1").describe("address to listen on"),
   port: listenPort.default(7000).describe("TCP port"),
+  token: text.optional().describe("an administrator's Bearer token in clear; prefer token_file or token_env"),
+  token_file: text.optional().describe("file whose content is the token"),
+  token_env: text.optional().describe("name of the environment variable that holds the token"),
+  cert_file: certFile,
+  key_file: keyFile,
+  ca_file: text
+    .optional()
+    .describe(
+      "file with certificates, PEM: clients have to show one that descends from them, but for /livez and /readyz",
+    ),
 });
 
 /** The log. */

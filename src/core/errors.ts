@@ -25,6 +25,7 @@ export const errorTable = {
   login_timeout: row("57014", "FATAL", true),
   protocol_violation: row("08P01", "FATAL", false),
   proxy_header_invalid: row("08P01", "FATAL", false),
+  tls_handshake_failed: row("08P01", "FATAL", false),
   unsupported_protocol: row("0A000", "FATAL", false),
   invalid_authorization: row("28000", "FATAL", false),
   password_failed: row("28P01", "FATAL", false),

@@ -2,14 +2,19 @@
 // it is and what it asked for, with a cancel request, or with the error that PostgreSQL would give.
 
 import type { Socket } from "node:net";
-import { type SecureContext, TLSSocket } from "node:tls";
-import type { AccessRules, ClientAuthenticationMethod } from "../auth/access.ts";
-import { endPointBinding } from "../auth/channel-binding.ts";
+import { TLSSocket } from "node:tls";
+import {
+  type AccessRules,
+  type ClientAuthenticationMethod,
+  certificateMissing,
+  type PeerCertificateFacts,
+} from "../auth/access.ts";
 import { type AuthStep, ClientAuthentication } from "../auth/client-authentication.ts";
+import type { ClientTls } from "../auth/client-tls.ts";
 import type { Credentials, SecretOrigin } from "../auth/credentials.ts";
 import type { ScramDerivations } from "../auth/scram.ts";
 import type { Secret } from "../auth/secret.ts";
-import { ALPN_POSTGRESQL, type ClientTls } from "../auth/tls-options.ts";
+import { ALPN_POSTGRESQL } from "../auth/tls-options.ts";
 import { ProxyError } from "../core/errors.ts";
 import { AUTH_MESSAGE_BYTES_MAX, WAITING_BYTES_MAX } from "../core/limits.ts";
 import { Frontend, HEADER_BYTES } from "../protocol/constants.ts";
@@ -19,6 +24,7 @@ import { decodeStartup, type StartupPacket, spokenMinor, startupPacketLength } f
 import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { MessageWriter } from "../protocol/writer.ts";
 import { type ClientFacts, clientFacts, type StartupRules } from "./client-facts.ts";
+import { channelBinding, handshakeReason, peerCertificate, secureSocket } from "./client-tls-socket.ts";
 
 /** How clients log in. */
 export interface ClientLoginOptions {
@@ -51,6 +57,8 @@ export interface ClientLoginSink {
   /** Calls `begin` when a TLS handshake may begin, at once or later. The function returned gives that up. */
   handshake(begin: () => void): () => void;
   refused(error: ProxyError): void;
+  /** The TLS handshake has failed; there is nobody to tell. */
+  unsecured(error: ProxyError): void;
   ended(): void;
   closed(error: Error | null): void;
 }
@@ -67,7 +75,12 @@ export class ClientLogin implements TransportSink {
   #tls = false;
   /** TLS came at once, without being asked for, and its ALPN has still to be looked at. */
   #direct = false;
+  /** The handshake is under way. */
+  #shakesHands = false;
+  #certificate: PeerCertificateFacts | null = null;
   #facts: ClientFacts | null = null;
+  /** What is said to one who has proved its password, and may not come in all the same. */
+  #afterwards: ProxyError | null = null;
   /** While its user is looked up, or its TLS handshake waits for its turn: gives that up. */
   #giveUpLookup: (() => void) | null = null;
   #authentication: ClientAuthentication | null = null;
@@ -120,11 +133,19 @@ export class ClientLogin implements TransportSink {
   drained(): void {}
 
   ended(): void {
-    if (!this.#over) this.#sink.ended();
+    if (this.#over) return;
+    if (this.#shakesHands) this.#handshakeFailed("the client has broken it off");
+    else this.#sink.ended();
   }
 
   closed(error: Error | null): void {
+    if (!this.#over && this.#shakesHands) this.#handshakeFailed(handshakeReason(error));
     this.#sink.closed(error);
+  }
+
+  #handshakeFailed(reason: string): void {
+    this.stop();
+    this.#sink.unsecured(new ProxyError("tls_handshake_failed", `TLS handshake failed: ${reason}`));
   }
 
   #refuse(error: ProxyError): void {
@@ -177,7 +198,7 @@ export class ClientLogin implements TransportSink {
     this.#inTurn(() => {
       if (this.#received.length > 0) throw inClear("SSLRequest");
       this.#transport.write(Buffer.from("S"));
-      this.#wrap(tls.context, Buffer.alloc(0));
+      this.#wrap(tls, Buffer.alloc(0));
     });
   }
 
@@ -200,12 +221,17 @@ export class ClientLogin implements TransportSink {
   }
 
   /** Goes on inside TLS, whose first bytes may be there already. */
-  #wrap(secureContext: SecureContext, early: Buffer): void {
+  #wrap(tls: ClientTls & { kind: "on" }, early: Buffer): void {
     this.#tls = true;
-    this.#transport.wrap((raw: Socket) => {
-      if (early.length > 0) raw.pause().unshift(early);
-      return new TLSSocket(raw, { isServer: true, secureContext, ALPNProtocols: [ALPN_POSTGRESQL] });
-    });
+    this.#shakesHands = true;
+    this.#transport.wrap((raw: Socket) => secureSocket(raw, tls, early, (socket) => this.#secured(tls, socket)));
+  }
+
+  #secured(tls: ClientTls & { kind: "on" }, socket: TLSSocket): void {
+    this.#shakesHands = false;
+    if (this.#over || tls.certificates === "ignored") return;
+    this.#certificate = peerCertificate(socket);
+    if (tls.certificates === "demanded" && this.#certificate === null) this.#refuse(certificateMissing());
   }
 
   /** TLS without SSLRequest, as from PostgreSQL 17 on: what came is the beginning of its handshake. */
@@ -216,7 +242,7 @@ export class ClientLogin implements TransportSink {
       const early = this.#received;
       this.#received = Buffer.alloc(0);
       this.#direct = true;
-      this.#wrap(tls.context, early);
+      this.#wrap(tls, early);
     });
     return true;
   }
@@ -257,10 +283,11 @@ export class ClientLogin implements TransportSink {
       user,
       database,
       replication,
-      certificate: null,
+      certificate: this.#certificate,
     });
     if (decision.kind === "refused") throw decision.error;
-    const { method } = decision;
+    const { method, afterwards } = decision;
+    this.#afterwards = afterwards;
     // Who need not prove anything is looked up all the same: servers may ask for what is known of it.
     this.#lookUp(user, database, (secret, origin) => {
       this.#origin = origin;
@@ -344,6 +371,10 @@ export class ClientLogin implements TransportSink {
       case "failed":
         return this.#failed(step);
       case "ok": {
+        if (this.#afterwards !== null) {
+          if (step.final !== undefined) this.#transport.write(authentication(12, step.final).finish());
+          return this.#refuse(this.#afterwards);
+        }
         this.#over = true;
         if (step.keys !== undefined && this.#facts !== null) {
           this.#options.credentials.proven(this.#facts.user, step.keys);
@@ -355,12 +386,6 @@ export class ClientLogin implements TransportSink {
       }
     }
   }
-}
-
-/** What ties a login to our certificate, as the client sees it. */
-function channelBinding(socket: Socket): Buffer | null {
-  const certificate = socket instanceof TLSSocket ? socket.getX509Certificate() : undefined;
-  return certificate === undefined ? null : endPointBinding(certificate.raw);
 }
 
 function inClear(request: string): ProxyError {

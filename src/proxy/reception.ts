@@ -184,6 +184,12 @@ export class Reception implements ClientLoginSink, PreambleSink, Guest {
     this.#transport.destroy();
   }
 
+  unsecured(error: ProxyError): void {
+    if (this.#over) return;
+    this.#finish(error);
+    this.#transport.destroy();
+  }
+
   authenticated(facts: ClientFacts, farewell: MessageWriter, rest: Buffer): void {
     // It goes out with what follows at once, where that is known.
     const final = farewell.finish();

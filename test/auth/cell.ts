@@ -46,11 +46,13 @@ const wantsCertificate = (method: Cell["method"]): boolean =>
   method === "cert" || method === "cert-map" || method === "clientcert";
 
 /**
- * Records with certificates are hostssl's alone; SCRAM-SHA-256-PLUS and certificates need TLS towards the server too.
+ * Records with certificates are hostssl's alone; SCRAM-SHA-256-PLUS and certificates need TLS towards the server too, and `allow` asks
+ * for it only when the server refuses to do without.
  */
 function possible(each: Pick<Cell, "method" | "server" | "record" | "serverTls">): boolean {
   if (wantsCertificate(each.method) && each.record !== "hostssl") return false;
-  return !(each.serverTls === "disable" && (each.server === "bound" || each.server === "cert"));
+  if (each.server === "bound") return each.serverTls !== "disable" && each.serverTls !== "allow";
+  return !(each.serverTls === "disable" && each.server === "cert");
 }
 
 const usual = {

@@ -1,7 +1,9 @@
-// The clients that log in: libpq by psql, node-postgres and postgres.js, each told the same in its own words.
+// The clients that log in: libpq by psql and by its own functions, which name the SQLSTATE, node-postgres and postgres.js; each told the
+// same in its own words.
 
 import { Client } from "pg";
 import { runProgram } from "../support/programs.ts";
+import { byLibpq } from "./libpq.ts";
 import { postgresJs } from "./postgres-js.ts";
 import { DEADLINE_MS, failure, type Outcome, plain, QUESTION, type Target, tlsOptions } from "./target.ts";
 
@@ -66,6 +68,7 @@ const onlyFixed = ({ sslmode }: Target): boolean => sslmode !== "allow" && sslmo
 
 export const drivers: readonly Driver[] = [
   { name: "psql", can: () => true, login: (target) => byPsql(target) },
+  { name: "libpq", can: () => true, login: byLibpq },
   // Neither falls back from TLS, or to it; binding can be asked for, not demanded.
   { name: "node-postgres", can: onlyFixed, login: byNodePostgres },
   { name: "postgres.js", can: (target) => onlyFixed(target) && !target.bound, login: (target) => postgresJs(target) },

@@ -15,7 +15,7 @@ import { type Book, type Part, reportTable } from "./book.ts";
 import { type Cell, cellOf } from "./cell.ts";
 import { wordsOf } from "./compare.ts";
 import { byPsql } from "./drivers.ts";
-import { type Router, Site } from "./site.ts";
+import { type Router, type RouterFiles, Site } from "./site.ts";
 import { type Target, tlsOptions } from "./target.ts";
 
 const MAJOR = 18;
@@ -46,7 +46,7 @@ const wishes: readonly (Wish & { readonly environment?: Readonly<Record<string, 
   { ...scram, about: "protocol 3.2", environment: { PGMINPROTOCOLVERSION: "3.2", PGMAXPROTOCOLVERSION: "3.2" } },
 ];
 
-async function startRouter(site: Site, files: ReturnType<Site["writeFiles"]>, pair: Pair): Promise<Router> {
+async function startRouter(site: Site, files: RouterFiles, pair: Pair): Promise<Router> {
   return site.router("encryption", [{ name: "prefer", settings: {} }], (configuration) => {
     configuration.auth = { type: "scram-sha-256", file: files.userlist };
     configuration.pool["default_pool_size"] = LIVE + 10;
@@ -199,7 +199,7 @@ async function run(book: Book): Promise<void> {
     copyFileSync(site.papers.server.cert, pair.cert);
     copyFileSync(site.papers.server.key, pair.key);
     handToServers(pair.key);
-    const router = await startRouter(site, site.writeFiles(), pair);
+    const router = await startRouter(site, site.writeFiles("encryption"), pair);
     const port = router.portOf({ server: "scram-sha-256", serverTls: "prefer" });
     const hindrance = obstacle();
     if (hindrance === null) {

@@ -3,13 +3,15 @@
 
 import { Command } from "commander";
 import { someOf } from "../support/options.ts";
+import { authQuery } from "./auth-query.ts";
 import { Book, type Part, table } from "./book.ts";
 import { encryption } from "./encryption.ts";
 import { matrix } from "./matrix.ts";
 import { pgbouncer } from "./pgbouncer.ts";
+import { secured } from "./secured.ts";
 import { timing } from "./timing.ts";
 
-const parts: readonly Part[] = [matrix, pgbouncer, encryption, timing];
+const parts: readonly Part[] = [matrix, pgbouncer, encryption, authQuery, secured, timing];
 const names = parts.map(({ name }) => name);
 
 async function runPart(part: Part): Promise<Book> {

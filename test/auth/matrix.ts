@@ -1,44 +1,30 @@
 // Client's method × stored secret × server's method × TLS on both ways, by three drivers: every cell beside PostgreSQL with the same
 // record and the same secret.
 
-import { type Account, accountOf } from "./accounts.ts";
+import { accountOf } from "./accounts.ts";
 import type { Book, Part } from "./book.ts";
 import { reportTable } from "./book.ts";
 import { type Cell, dimensions, negativeCells, pairedCells } from "./cell.ts";
 import { type Comparison, compareAll, describeCell, judge, wordsOf } from "./compare.ts";
 import { differences } from "./differences.ts";
 import { drivers } from "./drivers.ts";
-import { type Router, Site } from "./site.ts";
+import { ASKER, type Router, Site, type Way } from "./site.ts";
 
-const METHODS = ["trust", "password", "md5", "scram-sha-256"] as const;
-
-/** Why a cell cannot be run; null when it can. */
-function obstacle(cell: Cell): string | null {
-  if (cell.record !== "host" || !["bound", ...METHODS].includes(cell.method)) return "needs an HBA file";
-  if (cell.secret === "query") return "needs auth_query";
-  if (cell.server === "bound") return "needs channel binding towards servers";
-  if (cell.shown !== "none") return "needs client certificates";
-  if (!cell.offered) return "needs an HBA file";
-  return null;
-}
-
-async function startRouters(site: Site): Promise<(cell: Cell) => Router> {
-  const { server } = site.papers;
-  const { userlist } = site.writeFiles();
-  const ways = site.ways().filter(({ name }) => !name.endsWith("-bound"));
-  const routers = new Map<string, Router>();
-  for (const type of METHODS) {
-    const router = await site.router(type, ways, (configuration) => {
-      configuration.auth = { type, file: userlist, allow_clear_text: true };
-      configuration["client_tls"] = { mode: "allow", cert_file: server.cert, key_file: server.key };
+/** Routers by whether they offer TLS: both go by the records that PostgreSQL has. */
+export async function startRouters(site: Site, ways: readonly Way[]): Promise<(cell: Cell) => Router> {
+  const { server, authority } = site.papers;
+  const start = (name: string, offered: boolean): Promise<Router> => {
+    const { userlist, hba, ident } = site.writeFiles(name, ({ cell }) => cell.offered === offered);
+    return site.router(name, ways, (configuration) => {
+      const files = { file: userlist, hba_file: hba, ident_file: ident };
+      configuration.auth = { type: "hba", ...files, ...ASKER, allow_clear_text: true };
+      const pair = { cert_file: server.cert, key_file: server.key };
+      const believed = { ca_file: authority.ca, crl_file: authority.crl };
+      if (offered) configuration["client_tls"] = { mode: "allow", ...pair, ...believed };
     });
-    routers.set(type, router);
-  }
-  return (cell) => {
-    const router = routers.get(cell.method === "bound" ? "scram-sha-256" : cell.method);
-    if (router === undefined) throw new Error(`there is no router for ${cell.method}`);
-    return router;
   };
+  const [encrypted, plain] = [await start("encrypted", true), await start("plain", false)];
+  return (cell) => (cell.offered ? encrypted : plain);
 }
 
 /** Counts each comparison, and says what was not equal. */
@@ -77,23 +63,15 @@ async function run(book: Book): Promise<void> {
   const site = await Site.start("auth-matrix");
   try {
     const accounts = [...pairedCells(), ...negativeCells()].map(accountOf);
-    const runnable: Account[] = [];
-    const reasons = new Map<string, number>();
-    for (const account of accounts) {
-      const reason = obstacle(account.cell);
-      if (reason === null) runnable.push(account);
-      else reasons.set(reason, (reasons.get(reason) ?? 0) + 1);
-    }
-    for (const [reason, count] of reasons) book.skip(reason, count);
-    await site.admit(runnable);
-    const routerOf = await startRouters(site);
-    const comparisons = await compareAll(runnable, {
+    await site.admit(accounts);
+    const routerOf = await startRouters(site, site.ways());
+    const comparisons = await compareAll(accounts, {
       truth: (account) => site.target(account, (account.cell.offered ? site.asked : site.askedPlain).port),
       ours: (account) => site.target(account, routerOf(account.cell).portOf(account.cell)),
     });
     summarize(book, comparisons);
     settle(book, comparisons);
-    book.note = `${runnable.length} cells, ${comparisons.length} logins on both sides by ${drivers.map(({ name }) => name).join(", ")}`;
+    book.note = `${accounts.length} cells, ${comparisons.length} logins on both sides by ${drivers.map(({ name }) => name).join(", ")}`;
   } finally {
     await site.remove();
   }

@@ -13,7 +13,7 @@ import { type Book, type Part, reportTable } from "./book.ts";
 import { type Cell, cellOf } from "./cell.ts";
 import { describeCell, wordsOf } from "./compare.ts";
 import { type Driver, drivers } from "./drivers.ts";
-import { Site } from "./site.ts";
+import { type RouterFiles, Site } from "./site.ts";
 import type { Outcome } from "./target.ts";
 
 /** Debian keeps PgBouncer where the PATH of an ordinary user does not look. */
@@ -22,6 +22,8 @@ const SYSTEM_PATH = `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`;
 /** One set of files and settings, in both programs' words. */
 interface Setup {
   readonly name: string;
+  /** auth_type, in both; `hba` unless said. */
+  readonly type?: "md5" | "scram-sha-256" | "trust";
   readonly ini: Readonly<Record<string, string>>;
   readonly auth: Readonly<Record<string, unknown>>;
   readonly clientTls: "allow" | "verify-full";
@@ -104,7 +106,15 @@ const lookup = `CREATE SCHEMA pgbouncer;
   GRANT USAGE ON SCHEMA pgbouncer TO pgbouncer;
   GRANT EXECUTE ON FUNCTION pgbouncer.user_lookup(text) TO pgbouncer`;
 
+/** The userlist alone: one method for all. */
+const byType = (["md5", "scram-sha-256", "trust"] as const).map((type): Setup => {
+  const own = [...good, ...bad].filter(({ method, record }) => method === type && record === undefined);
+  const prefix = type.replaceAll("-", "");
+  return { name: `auth_type ${type}`, type, ini: {}, auth: {}, clientTls: "allow", cells: numbered(prefix, own) };
+});
+
 const setups: readonly Setup[] = [
+  ...byType,
   {
     name: "userlist and HBA file",
     ini: {},
@@ -136,7 +146,7 @@ const setups: readonly Setup[] = [
 ];
 
 /** Starts PgBouncer with these settings; its port. */
-async function startPgBouncer(site: Site, setup: Setup, files: ReturnType<Site["writeFiles"]>): Promise<number> {
+async function startPgBouncer(site: Site, setup: Setup, files: RouterFiles): Promise<number> {
   const name = `pgbouncer-${setups.indexOf(setup)}`;
   const directory = makeServerDirectory(join(site.directory, name));
   const port = await freePort();
@@ -145,9 +155,9 @@ async function startPgBouncer(site: Site, setup: Setup, files: ReturnType<Site["
     listen_addr: "127.0.0.1",
     listen_port: port,
     unix_socket_dir: "",
-    auth_type: "hba",
+    auth_type: setup.type ?? "hba",
     auth_file: files.userlist,
-    auth_hba_file: files.hba,
+    ...(setup.type === undefined ? { auth_hba_file: files.hba } : {}),
     pidfile: join(directory, "pgbouncer.pid"),
     pool_mode: "session",
     // Otherwise whoever comes behind a failed login waits.
@@ -249,13 +259,15 @@ async function run(book: Book): Promise<void> {
     const accounts = setups.flatMap(({ cells }) => cells).map(accountOf);
     await site.admit(accounts);
     await queryOnce({ ...site.behind.login, database: "app" }, lookup);
-    const files = site.writeFiles({ asker: "asker-secret", pgbouncer: "bouncer-secret" });
+    const files = site.writeFiles("both", () => true, { asker: "asker-secret", pgbouncer: "bouncer-secret" });
     const { server, authority } = site.papers;
     const rows: Row[] = [];
     for (const setup of setups) {
       const pgbouncer = await startPgBouncer(site, setup, files);
       const router = await site.router(`beside-${setups.indexOf(setup)}`, site.ways(), (configuration) => {
-        configuration.auth = { type: "hba", file: files.userlist, hba_file: files.hba, ...setup.auth };
+        const { type = "hba" } = setup;
+        const rules = type === "hba" ? { hba_file: files.hba } : {};
+        configuration.auth = { type, file: files.userlist, ...rules, ...setup.auth };
         const pair = { cert_file: server.cert, key_file: server.key, ca_file: authority.ca };
         configuration["client_tls"] = { mode: setup.clientTls, ...pair };
       });

@@ -48,6 +48,13 @@ async function makePapers(directory: string): Promise<Papers> {
 const wayOf = ({ server, serverTls }: Pick<Cell, "server" | "serverTls">): string =>
   server === "bound" ? `${serverTls}-bound` : serverTls;
 
+/** What is read by the router, and by PgBouncer. */
+export interface RouterFiles {
+  readonly userlist: string;
+  readonly hba: string;
+  readonly ident: string;
+}
+
 /** A way of TLS towards servers: a cluster of the router, and the listener that leads to it. */
 export interface Way {
   readonly name: string;
@@ -109,14 +116,18 @@ export class Site {
     await this.behind.admit([SUPERUSER, ...helpers, ...serverRecords(accounts)], serverMap(accounts));
   }
 
-  /** The files that a router reads: userlist, with `more` users and their passwords, access rules, map. */
-  writeFiles(more: Readonly<Record<string, string>> = {}): {
-    readonly userlist: string;
-    readonly hba: string;
-    readonly ident: string;
-  } {
-    const write = (name: string, text: string): string => {
-      const file = join(this.directory, name);
+  /**
+   * The files that a router reads: userlist, with `more` users and their passwords, access rules and map, of those accounts that it
+   * is for.
+   */
+  writeFiles(
+    name: string,
+    isFor: (account: Account) => boolean = () => true,
+    more: Readonly<Record<string, string>> = {},
+  ): RouterFiles {
+    const accounts = this.#accounts.filter(isFor);
+    const write = (kind: string, text: string): string => {
+      const file = join(this.directory, `${name}-${kind}`);
       writeFileSync(file, text, { mode: 0o600 });
       // PgBouncer runs as an ordinary user.
       handToServers(file);
@@ -124,9 +135,9 @@ export class Site {
     };
     const others = Object.entries(more).map(([user, secret]) => `"${user}" "${secret}"\n`);
     return {
-      userlist: write("userlist.txt", `${userlistOf(this.#accounts)}${others.join("")}`),
-      hba: write("hba.conf", `${clientRecords(this.#accounts).join("\n")}\n`),
-      ident: write("ident.conf", `${clientMap(this.#accounts).join("\n")}\n`),
+      userlist: write("accounts.txt", `${userlistOf(accounts)}${others.join("")}`),
+      hba: write("hba.conf", `${clientRecords(accounts).join("\n")}\n`),
+      ident: write("ident.conf", `${clientMap(accounts).join("\n")}\n`),
     };
   }
 
@@ -177,10 +188,11 @@ export class Site {
     const { authority, router } = this.papers;
     const files = { cert_file: router.cert, key_file: router.key };
     return dimensions.serverTls.flatMap((sslmode): Way[] => {
-      if (sslmode === "disable") return [{ name: sslmode, settings: { sslmode } }];
-      const settings = { sslmode, ...files, ...(/^verify/.test(sslmode) ? { ca_file: authority.ca } : {}) };
+      const clear = { allow_clear_text: true };
+      if (sslmode === "disable") return [{ name: sslmode, settings: { sslmode, ...clear } }];
+      const settings = { sslmode, ...clear, ...files, ...(/^verify/.test(sslmode) ? { ca_file: authority.ca } : {}) };
       const bound = { name: `${sslmode}-bound`, settings: { ...settings, channel_binding: "require" } };
-      return [{ name: sslmode, settings }, bound];
+      return sslmode === "allow" ? [{ name: sslmode, settings }] : [{ name: sslmode, settings }, bound];
     });
   }
 

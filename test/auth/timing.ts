@@ -6,7 +6,7 @@ import { accountOf } from "./accounts.ts";
 import { type Book, type Part, reportTable } from "./book.ts";
 import { type Cell, cellOf } from "./cell.ts";
 import { type Refusal, refused } from "./probe.ts";
-import { Site } from "./site.ts";
+import { ASKER, Site } from "./site.ts";
 
 const LOGINS = 500;
 /** Several, so that no user's own luck counts. */
@@ -21,6 +21,7 @@ interface Question {
 const questions: readonly Question[] = [
   { method: "scram-sha-256", secret: "scram" },
   { method: "scram-sha-256", secret: "plain" },
+  { method: "scram-sha-256", secret: "query" },
   { method: "md5", secret: "md5" },
   { method: "password", secret: "scram" },
   { method: "password", secret: "plain" },
@@ -91,12 +92,17 @@ async function run(book: Book): Promise<void> {
       ),
     );
     await site.admit(accounts);
-    const { userlist } = site.writeFiles();
+    const { userlist } = site.writeFiles("timing");
     const rows: string[][] = [];
     for (const question of questions) {
       const { method, secret } = question;
       const router = await site.router(`${method}-${secret}`, [{ name: "prefer", settings: {} }], (configuration) => {
-        configuration.auth = { type: method, file: userlist, allow_clear_text: true };
+        configuration.auth = {
+          type: method,
+          file: userlist,
+          allow_clear_text: true,
+          ...(secret === "query" ? ASKER : {}),
+        };
       });
       const way = { server: "trust", serverTls: "prefer" } as const;
       for (const [name, port] of [

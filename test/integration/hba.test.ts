@@ -1,9 +1,9 @@
 // Our reading of HBA files beside PostgreSQL's: random files are taken or refused line by line alike, and random connections are let
 // in, refused or asked for the same, in the same words.
 
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { connect as connectTcp } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
@@ -11,8 +11,12 @@ import type { AccessRequest } from "../../src/auth/access.ts";
 import { HbaRules, readHbaFile } from "../../src/auth/hba.ts";
 import { compilePattern } from "../../src/auth/hba-pattern.ts";
 import { IdentMaps } from "../../src/auth/ident-map.ts";
+import { Authority, type CertificateFiles, handKey } from "../support/authority.ts";
+import { type Pgsteer, startPgsteer } from "../support/pgsteer.ts";
 import { type Postgres, startPostgres } from "../support/postgres.ts";
-import { errorFields, startup } from "../support/raw-client.ts";
+import { temporaryServerDirectory } from "../support/processes.ts";
+import { psql } from "../support/programs.ts";
+import { errorFields, RawClient, startup } from "../support/raw-client.ts";
 import { type Connection, connect, query, queryOnce } from "../support/sql.ts";
 import { waitFor } from "../support/time.ts";
 
@@ -392,5 +396,182 @@ describe("a regular expression", () => {
     console.log(`${counts.same} alike, ${counts.wrong} refused by both, ${counts.ours} refused by us alone`);
     expect(counts.same).toBeGreaterThan(400);
     expect(counts.wrong).toBeGreaterThan(100);
+  });
+});
+
+describe("a login", () => {
+  /** The same rules in PostgreSQL, and in a pgsteer in front of another one, which trusts it. */
+  const rules = [
+    "hostssl all alice 127.0.0.1/32 cert",
+    "hostssl all mapped 127.0.0.1/32 cert map=corp",
+    "hostssl all dn 127.0.0.1/32 cert clientname=DN map=corp",
+    "hostssl all both 127.0.0.1/32 scram-sha-256 clientcert=verify-full",
+    "hostssl all anyca 127.0.0.1/32 scram-sha-256 clientcert=verify-ca",
+    "hostssl all trusting 127.0.0.1/32 trust clientcert=verify-full",
+    "hostssl all old,bob 127.0.0.1/32 md5",
+    "hostnossl all clear 127.0.0.1/32 scram-sha-256",
+    "host postgres bob 127.0.0.1/32 trust",
+    "host all gone 127.0.0.1/32 reject",
+  ];
+  const maps = ['corp "/^CN=([a-z]+),O=Corp$" \\1', "corp alice mapped"];
+  const roles = ["alice", "mapped", "dn", "both", "anyca", "trusting", "old", "clear", "bob", "gone"];
+  let truth: Postgres;
+  let backend: Postgres;
+  let pgsteer: Pgsteer;
+  let authority: Authority;
+  const certificates = new Map<string, CertificateFiles>();
+
+  beforeAll(async () => {
+    const directory = temporaryServerDirectory("hba-login");
+    authority = await Authority.found(join(directory, "ca"));
+    const stranger = await Authority.found(join(directory, "stranger"));
+    for (const [name, subject] of [["server"], ["alice"], ["both"], ["trusting"], ["dn", "/O=Corp/CN=dn"]]) {
+      if (name === undefined) continue;
+      certificates.set(name, await authority.issue({ name, ...(subject === undefined ? {} : { subject }) }));
+    }
+    certificates.set("eve", await stranger.issue({ name: "eve", subject: "/CN=alice" }));
+    const server = certificates.get("server");
+    if (server === undefined) throw new Error("no certificate");
+    const ours = join(directory, "ours.key");
+    writeFileSync(ours, readFileSync(server.key), { mode: 0o600 });
+    handKey(server);
+    const ssl = { ssl: "on", ssl_cert_file: server.cert, ssl_key_file: server.key, ssl_ca_file: authority.ca };
+    const way = ["host all postgres 127.0.0.1/32 trust"];
+    backend = await startPostgres("hba-backend");
+    truth = await startPostgres("hba-truth", [...way, ...rules], { parameters: ssl, ident: maps });
+    for (const postgres of [truth, backend]) {
+      for (const role of roles) {
+        const encryption = role === "old" || role === "bob" ? "md5" : "scram-sha-256";
+        await queryOnce(
+          postgres.login,
+          `SET password_encryption = '${encryption}'; CREATE ROLE "${role}" LOGIN PASSWORD '${role}'`,
+        );
+      }
+    }
+    await queryOnce(backend.login, "CREATE ROLE pgsteer LOGIN IN ROLE pg_monitor");
+    writeFileSync(join(directory, "hba.conf"), `${rules.join("\n")}\n`);
+    writeFileSync(join(directory, "ident.conf"), `${maps.join("\n")}\n`);
+    pgsteer = await startPgsteer(
+      { directory, processes: backend.processes },
+      {
+        users: Object.fromEntries(roles.map((role) => [role, role])),
+        configure: (configuration) => {
+          const probe = configuration.clusters["demo"]?.["probe"];
+          configuration.clusters["demo"] = {
+            source: "static",
+            static: { hosts: [`127.0.0.1:${backend.port}`] },
+            probe,
+          };
+          configuration.auth = { ...configuration.auth, type: "hba", hba_file: "hba.conf", ident_file: "ident.conf" };
+          configuration["client_tls"] = {
+            mode: "allow",
+            cert_file: server.cert,
+            key_file: ours,
+            ca_file: authority.ca,
+          };
+        },
+      },
+    );
+  });
+
+  afterAll(async () => {
+    await pgsteer?.stop();
+    await backend?.remove();
+    await truth?.remove();
+  });
+
+  interface Try {
+    readonly user: string;
+    readonly certificate?: string;
+    readonly tls?: boolean;
+    readonly password?: string;
+    readonly database?: string;
+  }
+
+  /** What psql says: `ok`, or the error without the port. */
+  async function outcome(
+    port: number,
+    { user, certificate, tls = true, password = user, database = "postgres" }: Try,
+  ): Promise<string> {
+    const files = certificate === undefined ? undefined : certificates.get(certificate);
+    const env = {
+      PGSSLMODE: tls ? "require" : "disable",
+      PGSSLCERT: files?.cert ?? "/nowhere",
+      PGSSLKEY: files?.key ?? "/nowhere",
+    };
+    const { code, stderr } = await psql({ host: "127.0.0.1", port, user, password, database }, ["-c", "SELECT 1"], {
+      env,
+    });
+    return code === 0 ? "ok" : stderr.replaceAll(/\s+/g, " ").replaceAll(String(port), "PORT").trim();
+  }
+
+  test.each<[Try, RegExp]>([
+    [{ user: "alice", certificate: "alice" }, /^ok$/],
+    [{ user: "alice" }, /connection requires a valid client certificate$/],
+    [{ user: "alice", certificate: "both" }, /certificate authentication failed for user "alice"$/],
+    [
+      { user: "alice", tls: false },
+      /no pg_hba.conf entry for host "127.0.0.1", user "alice", database "postgres", no encryption$/,
+    ],
+    [{ user: "mapped", certificate: "alice" }, /^ok$/],
+    [{ user: "mapped", certificate: "both" }, /certificate authentication failed/],
+    [{ user: "dn", certificate: "dn" }, /^ok$/],
+    [{ user: "dn", certificate: "alice" }, /certificate authentication failed/],
+    [{ user: "both", certificate: "both" }, /^ok$/],
+    [{ user: "both", certificate: "both", password: "wrong" }, /password authentication failed for user "both"$/],
+    [{ user: "both", certificate: "alice" }, /password authentication failed for user "both"$/],
+    [{ user: "both" }, /connection requires a valid client certificate$/],
+    [{ user: "anyca", certificate: "alice" }, /^ok$/],
+    [{ user: "anyca" }, /connection requires a valid client certificate$/],
+    [{ user: "trusting", certificate: "trusting" }, /^ok$/],
+    [{ user: "trusting", certificate: "alice" }, /"trust" authentication failed for user "trusting"$/],
+    [{ user: "old" }, /^ok$/],
+    [{ user: "old", password: "wrong" }, /password authentication failed/],
+    [{ user: "clear", tls: false }, /^ok$/],
+    [{ user: "clear" }, /no pg_hba.conf entry .* SSL encryption$/],
+    [{ user: "bob", tls: false }, /^ok$/],
+    [{ user: "bob", tls: false, database: "other" }, /no pg_hba.conf entry/],
+    [
+      { user: "gone" },
+      /pg_hba.conf rejects connection for host "127.0.0.1", user "gone", database "postgres", SSL encryption$/,
+    ],
+    [{ user: "gone", tls: false }, /rejects connection .* no encryption$/],
+    [{ user: "nobody" }, /no pg_hba.conf entry/],
+  ])("as %o ends as in PostgreSQL: %s", async (attempt, expected) => {
+    const said = await outcome(truth.port, attempt);
+    expect(said).toMatch(expected);
+    expect(await outcome(pgsteer.ports.write, attempt)).toBe(said);
+  });
+
+  test("with a stranger's certificate counts as without one, where PostgreSQL breaks off the handshake", async () => {
+    const attempt = { user: "alice", certificate: "eve" };
+    expect(await outcome(truth.port, attempt)).toMatch(/SSL error: .* alert/);
+    expect(await outcome(pgsteer.ports.write, attempt)).toMatch(/connection requires a valid client certificate$/);
+  });
+
+  test("follows the rules of the file as it is by then; one with a mistake, or half of one, changes nothing", async () => {
+    const file = join(dirname(pgsteer.configurationFile), "hba.conf");
+    const logged = (words: string) => readFileSync(pgsteer.log, "utf8").split(words).length - 1;
+    const change = async (text: string, words: string): Promise<void> => {
+      const before = logged(words);
+      writeFileSync(file, text);
+      await waitFor(() => logged(words) > before, { timeoutMs: 20_000, intervalMs: 20, what: words });
+    };
+    const staying = await RawClient.login({
+      host: "127.0.0.1",
+      port: pgsteer.ports.write,
+      user: "clear",
+      password: "clear",
+      database: "postgres",
+    });
+    const gone = { user: "gone", tls: false };
+    await change(`${rules.join("\n")}\nhost all +gone all trust\n`, "cannot be used");
+    expect(logged("hba.conf:11 has +gone")).toBe(1);
+    expect(await outcome(pgsteer.ports.write, gone)).toMatch(/rejects connection/);
+    await change("host all gone all trust\n", "are in force");
+    expect(await outcome(pgsteer.ports.write, gone)).toBe("ok");
+    expect(await outcome(pgsteer.ports.write, { user: "clear", tls: false })).toMatch(/no pg_hba.conf entry/);
+    expect(await staying.simple("SELECT 1")).toEqual(["T", "D 1", "C SELECT 1", "Z I"]);
+    staying.destroy();
   });
 });

@@ -1,9 +1,12 @@
 // TLS on both sides: what clients may ask for in each mode of client_tls, what they can verify, and what server_tls demands of
 // PostgreSQL in each sslmode. Certificates are made for the test.
 
-import { chownSync, mkdirSync, statSync } from "node:fs";
+import { chownSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { connect as connectTls, type TLSSocket } from "node:tls";
+import { Client } from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Authority, type CertificateFiles } from "../support/authority.ts";
 import { makeCertificates } from "../support/certificates.ts";
 import { APPLICATION, type Cluster, PROBE, startCluster } from "../support/cluster.ts";
 import { type Pgsteer, startPgsteer } from "../support/pgsteer.ts";
@@ -174,6 +177,130 @@ describe("a client", () => {
     half.socket.resetAndDestroy();
     expect(await fares("require", { PGSSLMODE: "require" })).toBe("TLS");
     expect(router("require").process.alive()).toBe(true);
+  });
+});
+
+describe("certificates that are exchanged while pgsteer runs", () => {
+  let pgsteer: Pgsteer;
+  let authority: Authority;
+  let directory = "";
+  const live = new Set<TLSSocket>();
+  const at = (name: string): string => join(directory, name);
+  const logged = (words: string): number => readFileSync(pgsteer.log, "utf8").split(words).length - 1;
+
+  /** Puts a certificate and its key where pgsteer looks for them. */
+  const install = (files: CertificateFiles): void => {
+    writeFileSync(at("now.crt"), readFileSync(files.cert));
+    writeFileSync(at("now.key"), readFileSync(files.key), { mode: 0o600 });
+  };
+
+  async function taken(words: string, change: () => void | Promise<void>): Promise<void> {
+    const before = logged(words);
+    await change();
+    await waitFor(() => logged(words) > before, { timeoutMs: 20_000, intervalMs: 20, what: words });
+  }
+
+  beforeAll(async () => {
+    directory = join(temporaryServerDirectory("rotation"), "ca");
+    authority = await Authority.found(directory);
+    for (const name of ["old", "new"]) await authority.issue({ name, names: "IP:127.0.0.1" });
+    await authority.issue({ name: "named", names: "DNS:named.test" });
+    await authority.issue({ name: "app" });
+    install({ cert: at("old.crt"), key: at("old.key") });
+    pgsteer = await startPgsteer(cluster, {
+      name: "rotating",
+      configure: (configuration) => {
+        configuration.pool["max_client_conn"] = 200;
+        configuration["client_tls"] = {
+          mode: "verify-full",
+          cert_file: at("now.crt"),
+          key_file: at("now.key"),
+          ca_file: authority.ca,
+          crl_file: authority.crl,
+          sni: { "named.test": { cert_file: at("named.crt"), key_file: at("named.key") } },
+        };
+      },
+    });
+  });
+
+  afterAll(async () => {
+    for (const socket of live) socket.destroy();
+    await pgsteer?.stop();
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  /** A client that is logged in, over TLS. */
+  async function loggedIn(): Promise<Client> {
+    const credentials = { cert: readFileSync(at("app.crt")), key: readFileSync(at("app.key")) };
+    const client = new Client({ ...pgsteer.login("write"), ssl: { rejectUnauthorized: false, ...credentials } });
+    client.on("error", () => {});
+    await client.connect();
+    return client;
+  }
+
+  /** psql, with channel_binding=require and all that is to be verified. */
+  async function fares(env: Readonly<Record<string, string>> = {}, host = "127.0.0.1"): Promise<string> {
+    const files = { PGSSLROOTCERT: authority.ca, PGSSLCERT: at("app.crt"), PGSSLKEY: at("app.key") };
+    const login = { ...pgsteer.login("write"), host };
+    const wanted = { PGHOSTADDR: "127.0.0.1", PGSSLMODE: "verify-full", PGCHANNELBINDING: "require", ...files, ...env };
+    const { code, stderr } = await psql(login, ["-c", "SELECT 1"], { env: wanted });
+    return code === 0 ? "ok" : stderr.replaceAll(/\s+/g, " ");
+  }
+
+  /** The name in the certificate that a new connection is shown. */
+  function shown(): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const socket = connectTls({
+        host: "127.0.0.1",
+        port: pgsteer.ports.write,
+        rejectUnauthorized: false,
+        ALPNProtocols: ["postgresql"],
+      });
+      live.add(socket);
+      socket.once("secureConnect", () => {
+        resolve(socket.getPeerX509Certificate()?.subject ?? "none");
+        socket.destroy();
+      });
+      socket.on("error", reject);
+    });
+  }
+
+  test("harm none of 100 clients; new ones get the new certificate, and bind their login to it", async () => {
+    const clients = await Promise.all(Array.from({ length: 100 }, loggedIn));
+    expect([await shown(), await fares()]).toEqual(["CN=old", "ok"]);
+    // One file after the other: in between they do not belong together.
+    await taken("cannot be used", () => writeFileSync(at("now.crt"), readFileSync(at("new.crt"))));
+    expect([await shown(), await fares()]).toEqual(["CN=old", "ok"]);
+    await taken("are in force", () => install({ cert: at("new.crt"), key: at("new.key") }));
+    expect([await shown(), await fares()]).toEqual(["CN=new", "ok"]);
+    const answers = await Promise.all(clients.map((client) => client.query("SELECT 1 AS one")));
+    expect(answers.filter(({ rows }) => rows[0]?.one === 1)).toHaveLength(100);
+    await Promise.all(clients.map((client) => client.end()));
+  });
+
+  test("are chosen by the name that a client asks for, whose login is bound to that one", async () => {
+    expect(await fares({}, "named.test")).toBe("ok");
+    expect(await fares({ PGSSLSNI: "0" }, "named.test")).toMatch(/does not match host name "named.test"/);
+  });
+
+  test("are demanded of clients, valid and not revoked, as soon as the list says so", async () => {
+    const without = { PGSSLCERT: "/nowhere", PGSSLKEY: "/nowhere" };
+    expect(await fares(without)).toMatch(/FATAL: connection requires a valid client certificate/);
+    expect(await fares({ PGSSLMODE: "disable", PGCHANNELBINDING: "disable" })).toMatch(
+      /FATAL: connection requires TLS/,
+    );
+    expect(await fares()).toBe("ok");
+    await taken("are in force", () => authority.revoke("app"));
+    expect(await fares()).toMatch(/FATAL: connection requires a valid client certificate/);
+  });
+
+  test("that fail in a handshake are counted, and logged with the client's address", async () => {
+    const foreign = await fares({ PGSSLROOTCERT: join(right, "ca.crt") });
+    expect(foreign).toMatch(/certificate verify failed/);
+    await waitFor(() => logged("TLS handshake failed") > 0, { timeoutMs: 5000, what: "it is logged" });
+    expect(readFileSync(pgsteer.log, "utf8")).toMatch(/"address":"127\.0\.0\.1:\d+","code":"tls_handshake_failed"/);
+    const metrics = await (await fetch(`${pgsteer.httpUrl}/metrics`)).text();
+    expect(metrics).toMatch(/code="tls_handshake_failed"[^\n]* [1-9]/);
   });
 });
 

@@ -30,6 +30,7 @@ const unmirrored: Readonly<Record<string, string>> = {
   "test/unit/tidy.test.ts": "is about all files",
   "test/unit/deploy/example.test.ts": "is about files of deploy/ that are no code",
   "test/unit/config/mistakes.test.ts": "the mistakes that load.ts finds, by subject",
+  "test/unit/config/mistakes-access.test.ts": "the mistakes that load.ts finds, by subject",
   "test/unit/config/mistakes-clusters.test.ts": "the mistakes that load.ts finds, by subject",
   "test/unit/config/mistakes-door.test.ts": "the mistakes that load.ts finds, by subject",
   "test/unit/config/mistakes-listeners.test.ts": "the mistakes that load.ts finds, by subject",

@@ -1,4 +1,4 @@
-// libpq's sslmode, mode by mode, against a real TLS server; and the contexts for our own.
+// libpq's sslmode, mode by mode, against a real TLS server.
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -7,7 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect, TLSSocket } from "node:tls";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { ALPN_POSTGRESQL, clientTlsContext, type ServerTlsOptions, serverTls } from "../../../src/auth/tls-options.ts";
+import { clientTlsContext, plainClientTls } from "../../../src/auth/client-tls.ts";
+import { ALPN_POSTGRESQL, type ServerTlsOptions, serverTls } from "../../../src/auth/tls-options.ts";
 
 interface Certificates {
   readonly ca: string;
@@ -51,7 +52,7 @@ const sockets = new Set<Socket>();
 
 beforeAll(async () => {
   certificates = makeCertificates(directory);
-  const tls = clientTlsContext({ mode: "require", cert: certificates.cert, key: certificates.key });
+  const tls = clientTlsContext(plainClientTls("require", certificates));
   if (tls.kind === "off") throw new Error("no context");
   const secured = { isServer: true, secureContext: tls.context, ALPNProtocols: [ALPN_POSTGRESQL] };
   server = createServer((socket) => {
@@ -69,23 +70,14 @@ afterAll(async () => {
 });
 
 /** Whether a handshake with the server, addressed as `host`, succeeds; its error code when it does not. */
-function handshake(
-  options: Partial<ServerTlsOptions>,
-  host: string,
-  extra: { maxVersion?: "TLSv1.1" } = {},
-): Promise<string> {
+function handshake(options: Partial<ServerTlsOptions>, host: string): Promise<string> {
   const tls = serverTls({ sslmode: "prefer", ca: null, cert: null, key: null, ...options });
   if (tls.kind === "off") return Promise.resolve("off");
   const address = server.address();
   const port = isAddress(address) ? address.port : 0;
   return new Promise((resolve) => {
     const socket = connectTcp({ host: "127.0.0.1", port }, () => {
-      const { secureContext: _context, ...withoutContext } = tls.connectionOptions(host);
-      const chosen =
-        extra.maxVersion === undefined
-          ? tls.connectionOptions(host)
-          : { ...withoutContext, minVersion: "TLSv1" as const, ...extra };
-      const secured = connect({ ...chosen, socket }, () => {
+      const secured = connect({ ...tls.connectionOptions(host), socket }, () => {
         resolve(secured.alpnProtocol === ALPN_POSTGRESQL ? "ok" : "no ALPN");
         secured.destroy();
       });
@@ -135,27 +127,5 @@ describe("TLS towards servers", () => {
 
   test("refuses certificates that are none", () => {
     expect(() => serverTls({ sslmode: "require", ca: null, cert: "x", key: "y" })).toThrow();
-  });
-});
-
-describe("TLS towards clients", () => {
-  test("is off when disabled, optional with allow and prefer, required with require", () => {
-    const { cert, key } = certificates;
-    expect(clientTlsContext({ mode: "disable", cert: null, key: null })).toEqual({ kind: "off" });
-    expect(clientTlsContext({ mode: "allow", cert, key })).toMatchObject({ kind: "on", required: false });
-    expect(clientTlsContext({ mode: "prefer", cert, key })).toMatchObject({ kind: "on", required: false });
-    expect(clientTlsContext({ mode: "require", cert, key })).toMatchObject({ kind: "on", required: true });
-  });
-
-  test("needs a certificate and the key that belongs to it", () => {
-    const { cert } = certificates;
-    expect(() => clientTlsContext({ mode: "require", cert, key: null })).toThrow("needed");
-    expect(() =>
-      clientTlsContext({ mode: "require", cert, key: readFileSync(join(directory, "ca.key"), "utf8") }),
-    ).toThrow();
-  });
-
-  test("does not speak versions before 1.2", async () => {
-    expect(await handshake({ sslmode: "require" }, "pg.test", { maxVersion: "TLSv1.1" })).not.toBe("ok");
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { planReload } from "../../../src/cli/reload.ts";
+import { changedSections, planReload } from "../../../src/cli/reload.ts";
 import { configOf } from "../config/fixture.ts";
 
 const base = (settings = "") => `
@@ -17,6 +17,21 @@ describe("a reload", () => {
     );
     const plan = planReload(configOf(base()), next);
     expect(plan).toEqual({ ok: true, config: next, kept: [] });
+  });
+
+  test("takes another token for http, and names the sections that differ", () => {
+    const [current, next] = ["0123456789abcdef", "fedcba9876543210"].map((token) =>
+      configOf(base(`http: { token: "${token}" }`)),
+    );
+    if (current === undefined || next === undefined) throw new Error("two configurations");
+    expect(planReload(current, next)).toEqual({ ok: true, config: next, kept: [] });
+    expect(changedSections(current, next)).toEqual(["http"]);
+    expect(changedSections(current, current)).toEqual([]);
+    expect(changedSections(current, configOf(base("pool: { max_client_conn: 5000 }")))).toEqual([
+      "pool",
+      "limits",
+      "http",
+    ]);
   });
 
   test("keeps clusters, http and log as they are, and names what it kept", () => {

@@ -48,9 +48,14 @@ function readFile(path: string): string {
   throw Object.assign(new Error(`${code}: ${path}`), { code });
 }
 
+function listFiles(directory: string): string[] {
+  const inside = [...files.keys()].filter((path) => path.startsWith(`${directory}/`));
+  return inside.map((path) => path.slice(directory.length + 1)).filter((name) => !name.includes("/"));
+}
+
 /** As `/etc/pgsteer/pgsteer.yaml`. */
 export function load(text: string): LoadedConfig {
-  return loadConfig(text, "/etc/pgsteer/pgsteer.yaml", readFile, { ETCD_PASSWORD: "from-env" });
+  return loadConfig(text, "/etc/pgsteer/pgsteer.yaml", readFile, { ETCD_PASSWORD: "from-env" }, listFiles);
 }
 
 export function configOf(text: string): Config {

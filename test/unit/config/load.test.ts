@@ -42,7 +42,7 @@ pool:
   server_lifetime: 2h
   server_reset_query: ""
   drain_timeout: 1m
-http: { address: 0.0.0.0, port: 7001 }
+http: { address: 127.0.0.2, port: 7001 }
 log: { level: debug, format: json }
 `;
 
@@ -175,15 +175,14 @@ describe("a complete file", () => {
       },
       databases: null,
       users: new Map(),
-      http: { address: "0.0.0.0", port: 7001 },
+      http: { address: "127.0.0.2", port: 7001, tls: null, token: null },
       log: { level: "debug", format: "json" },
     });
     expect(login).toMatchObject({ type: "md5", allowClearText: false });
     expect(login.users.get("app")).toEqual({ kind: "plain", password: "pw" });
-    expect(clientTls).toEqual({
+    expect(clientTls).toMatchObject({
       mode: "require",
-      cert: files.get("/etc/pgsteer/one.crt"),
-      key: files.get("/etc/pgsteer/one.key"),
+      own: { cert: files.get("/etc/pgsteer/one.crt"), key: files.get("/etc/pgsteer/one.key") },
     });
   });
 });
@@ -205,7 +204,7 @@ describe("what a short file leaves out", () => {
       queryWaitTimeoutMs: 120_000,
       serverResetQuery: "DISCARD ALL",
     });
-    expect(config.http).toEqual({ address: "127.0.0.1", port: 7000 });
+    expect(config.http).toEqual({ address: "127.0.0.1", port: 7000, tls: null, token: null });
     expect(config.clientTls.mode).toBe("disable");
   });
 

@@ -10,9 +10,9 @@ describe("deploy/pgsteer.yaml", () => {
       if (path.endsWith("userlist.txt")) return '"app" "secret"\n';
       throw new Error(`reads ${path}`);
     };
-    const loaded = loadConfig(readFileSync("deploy/pgsteer.yaml", "utf8"), "deploy/pgsteer.yaml", readFile, {
-      PGSTEER_PROBE_PASSWORD: "secret",
-    });
+    const env = { PGSTEER_PROBE_PASSWORD: "secret" };
+    const text = readFileSync("deploy/pgsteer.yaml", "utf8");
+    const loaded = loadConfig(text, "deploy/pgsteer.yaml", readFile, env, () => []);
     expect(loaded).toMatchObject({ ok: true, warnings: [] });
   });
 });

@@ -36,6 +36,9 @@ let queued: boolean;
 const until = (what: string, look: () => boolean): Promise<true> =>
   waitFor(look, { timeoutMs: 10_000, intervalMs: 2, what });
 
+/** Nobody's certificate matters. */
+const noTls = { certificates: "ignored", contextFor: null } as const;
+
 const silent: TransportSink = { bytes() {}, drained() {}, ended() {}, closed() {} };
 
 const elsewhere: Peer = { address: "10.0.0.1:5555", ip: "10.0.0.1", local: false };
@@ -69,6 +72,10 @@ function login(changes: Partial<ClientLoginOptions> = {}, from: Peer = elsewhere
     refused: (refusal) => {
       log.push(`refused ${refusal.sqlstate}`);
       error = refusal;
+    },
+    unsecured: (failure) => {
+      log.push("unsecured");
+      error = failure;
     },
     ended: () => log.push("ended"),
     closed: () => log.push("closed"),
@@ -187,7 +194,7 @@ describe("a client's login", () => {
   });
 
   test("over a Unix-domain socket neither offers TLS nor demands it, and a password may come as it is", async () => {
-    const tls = { kind: "on", required: true, context: createSecureContext() } as const;
+    const tls = { ...noTls, kind: "on", required: true, context: createSecureContext() } as const;
     login({ tls, rules: new OneMethod("password", false) }, { address: "unix", ip: null, local: true });
     const answers: Buffer[] = [];
     peer.on("data", (chunk: Buffer) => answers.push(chunk));
@@ -220,7 +227,7 @@ describe("a client's login", () => {
       directory = mkdtempSync(join(tmpdir(), "pgsteer-direct-"));
       await makeCertificates(directory);
       const [cert, key] = ["server.crt", "server.key"].map((name) => readFileSync(join(directory, name)));
-      tls = { kind: "on", required: true, context: createSecureContext({ cert, key }) };
+      tls = { ...noTls, kind: "on", required: true, context: createSecureContext({ cert, key }) };
     });
 
     afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -281,6 +288,30 @@ describe("a client's login", () => {
       turns[0]?.();
       await settled();
       expect([heard, error?.message]).toEqual([["refused 08P01"], "received unencrypted data after SSLRequest"]);
+    });
+
+    test("and shows no certificate is refused where one is demanded, before it has said a word", async () => {
+      if (tls.kind === "off") throw new Error("no TLS");
+      login({ tls: { ...tls, certificates: "demanded" } });
+      direct({ ALPNProtocols: ["postgresql"] });
+      await settled();
+      expect([heard, error?.message]).toEqual([["refused 28000"], "connection requires a valid client certificate"]);
+    });
+
+    test.each([
+      ["garbage", () => peer.write(Buffer.from("\x16 this is no handshake")), /^TLS handshake failed: \w/],
+      ["half of a handshake", () => peer.end(Buffer.from([0x16, 3, 1, 0, 200, 1])), /broken it off$/],
+      ["an SSLRequest and nonsense", () => peer.write(serialize.requestSsl()), /^TLS handshake failed: \w/],
+    ] as const)("by %s fails, and is told from other failures", async (what, send, words) => {
+      login({ tls });
+      send();
+      if (what.includes("SSLRequest")) {
+        await new Promise((resolve) => peer.once("data", resolve));
+        peer.write("nonsense, and more of it");
+      }
+      await until("it has failed", () => heard.includes("unsecured"));
+      expect(error?.message).toMatch(words);
+      expect(heard.filter((each) => each === "unsecured")).toHaveLength(1);
     });
 
     test("is refused when it names no protocol", async () => {
@@ -363,6 +394,14 @@ describe("a client's login", () => {
     peer.write(Buffer.concat([startup({ user: "app" }), password(AUTH_MESSAGE_BYTES_MAX + 1).subarray(0, 5)]));
     await settled();
     expect([heard, error?.message]).toEqual([["refused 08P01"], "invalid message length"]);
+  });
+
+  test("is refused once it has proved its password where its certificate is another's, with the words for that", async () => {
+    const afterwards = new ProxyError("password_failed", 'password authentication failed for user "app"');
+    login({ rules: { decide: () => ({ kind: "method", method: "password", afterwards }) } });
+    peer.write(Buffer.concat([startup({ user: "app" }), serialize.password("right")]));
+    await settled();
+    expect([heard, error]).toEqual([["refused 28P01"], afterwards]);
   });
 
   test("takes a password in pieces, with what comes early behind it", async () => {
