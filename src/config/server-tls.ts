@@ -4,7 +4,7 @@ import { parseRequireAuth, type ServerAuthRules } from "../auth/server-rules.ts"
 import { type ServerTlsOptions, serverTls } from "../auth/tls-options.ts";
 import type { Path } from "./document.ts";
 import { readNamedFile, readPems, type Surroundings } from "./files.ts";
-import type { FileCluster } from "./schema.ts";
+import type { FileCluster } from "./schema-cluster.ts";
 
 type FileServerTls = FileCluster["server_tls"];
 
