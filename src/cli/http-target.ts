@@ -8,7 +8,7 @@ import type { ConnectionOptions } from "node:tls";
 import { Agent } from "undici";
 import { valueAt } from "../config/decode.ts";
 import { parseConfigDocument } from "../config/document.ts";
-import { type FileHttp, httpSchema } from "../config/schema.ts";
+import { type FileHttp, httpSchema } from "../config/schema-access.ts";
 import { describeReadError } from "./configuration.ts";
 
 const DEFAULT_URL = "http://127.0.0.1:7000";

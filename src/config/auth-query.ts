@@ -4,7 +4,7 @@ import type { AuthQuerySettings } from "../auth/auth-query-settings.ts";
 import type { Secret } from "../auth/secret.ts";
 import type { DatabaseConfig } from "./config.ts";
 import { givesPassword, readPassword, type Surroundings } from "./files.ts";
-import type { FileAuth } from "./schema.ts";
+import type { FileAuth } from "./schema-access.ts";
 
 /** Nobody is asked for. */
 export const noAuthQuery: AuthQuerySettings = {

@@ -13,7 +13,7 @@ import type {
 } from "./config.ts";
 import type { Path } from "./document.ts";
 import { givesPassword, type PasswordSettings, readPassword, readPems, type Surroundings } from "./files.ts";
-import type { FileCluster } from "./schema.ts";
+import type { FileCluster } from "./schema-cluster.ts";
 import { resolveServerTls } from "./server-tls.ts";
 
 function credentials(

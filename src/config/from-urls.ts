@@ -12,7 +12,8 @@ import { defaultHttp } from "./http-settings.ts";
 import { defaultLimits } from "./limits-settings.ts";
 import { defaultListeners } from "./listeners.ts";
 import { defaultPoolSettings } from "./pool-settings.ts";
-import { httpSchema, logSchema } from "./schema.ts";
+import { logSchema } from "./schema.ts";
+import { httpSchema } from "./schema-access.ts";
 import { type HostPort, parseHostPort } from "./values.ts";
 
 const CLUSTER_NAME = "main";

@@ -3,7 +3,7 @@
 import { isLocalListener } from "../core/addresses.ts";
 import type { AuthConfig, HttpConfig } from "./config.ts";
 import { readNamedFile, readPems, type Surroundings } from "./files.ts";
-import type { FileHttp } from "./schema.ts";
+import type { FileHttp } from "./schema-access.ts";
 
 /** Shorter, and it could be guessed. */
 const TOKEN_CHARACTERS_MIN = 16;

@@ -19,18 +19,9 @@ import { checkKeepAlive } from "./keepalive.ts";
 import { resolveLimits } from "./limits-settings.ts";
 import { defaultListeners, type Endpoint, reportClashes, reportSameNames, resolveListener } from "./listeners.ts";
 import { resolvePool } from "./pool-settings.ts";
-import {
-  authSchema,
-  clientTlsSchema,
-  clusterSchema,
-  type FileAuth,
-  type FileHttp,
-  type FileListener,
-  type FilePool,
-  fileSchema,
-  listenerSchema,
-  poolSchema,
-} from "./schema.ts";
+import { type FileListener, type FilePool, fileSchema, listenerSchema, poolSchema } from "./schema.ts";
+import { authSchema, clientTlsSchema, type FileAuth, type FileHttp } from "./schema-access.ts";
+import { clusterSchema } from "./schema-cluster.ts";
 import { plainName } from "./values.ts";
 
 /** Clusters of one file. */

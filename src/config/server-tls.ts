@@ -5,7 +5,7 @@ import { type ServerTlsOptions, serverTls } from "../auth/tls-options.ts";
 import { ciphersOf, versionsOf } from "./client-tls.ts";
 import type { Path } from "./document.ts";
 import { readNamedFile, readPems, type Surroundings } from "./files.ts";
-import type { FileCluster } from "./schema.ts";
+import type { FileCluster } from "./schema-cluster.ts";
 
 type FileServerTls = FileCluster["server_tls"];
 
