@@ -2,7 +2,7 @@
 // to PostgreSQL itself are in test/integration/pool-login.test.ts.
 
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,8 +10,9 @@ import { createServer as createTlsServer } from "node:tls";
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { ScramDerivations } from "../../../src/auth/scram.ts";
-import { ALPN_POSTGRESQL, serverTls } from "../../../src/auth/tls-options.ts";
+import { ALPN_POSTGRESQL, type ServerTlsOptions, serverTls } from "../../../src/auth/tls-options.ts";
 import { ServerLogin } from "../../../src/pool/server-login.ts";
+import { Authority } from "../../support/authority.ts";
 import { makeCertificates } from "../../support/certificates.ts";
 import { FakeClock } from "../../support/fake-clock.ts";
 import { int32, message } from "../../support/raw-client.ts";
@@ -126,9 +127,13 @@ describe("direct TLS", () => {
   afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
   /** Logs in to a server that speaks these protocols inside TLS: what it heard first, and what became of the login. */
-  async function direct(protocols: string[]): Promise<{ readonly heard: string; readonly outcome: string }> {
+  async function direct(
+    protocols: string[],
+    own: { readonly cert: string; readonly key: string } = pems,
+    trusted: Partial<ServerTlsOptions> = { ca: pems.ca },
+  ): Promise<{ readonly heard: string; readonly outcome: string }> {
     let heard = "";
-    const server = createTlsServer({ cert: pems.cert, key: pems.key, ALPNProtocols: protocols }, (socket) => {
+    const server = createTlsServer({ cert: own.cert, key: own.key, ALPNProtocols: protocols }, (socket) => {
       socket.on("error", () => {});
       socket.on("data", (bytes) => {
         heard += bytes.toString("latin1");
@@ -138,7 +143,8 @@ describe("direct TLS", () => {
     server.on("tlsClientError", () => {});
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     const address = server.address();
-    const tls = serverTls({ sslmode: "verify-full", ...pems, negotiation: "direct" });
+    const mine = { sslmode: "verify-full", ca: null, cert: null, key: null, negotiation: "direct" } as const;
+    const tls = serverTls({ ...mine, ...trusted });
     const outcome = await new Promise<string>((resolve) => {
       new ServerLogin(
         new FakeClock(),
@@ -176,5 +182,18 @@ describe("direct TLS", () => {
     const { heard, outcome } = await direct([]);
     expect(outcome).toContain("without ALPN");
     expect(heard).toBe("");
+  });
+
+  test("is none with a server whose certificate is on the list of revoked ones", async () => {
+    const authority = await Authority.found(join(directory, "authority"));
+    const { cert, key } = await authority.issue({ name: "server", names: "IP:127.0.0.1" });
+    const read = (name: string): string => readFileSync(name, "utf8");
+    const login = async (): Promise<string> => {
+      const trusted = { ca: read(authority.ca), crl: read(authority.crl) };
+      return (await direct([ALPN_POSTGRESQL], { cert: read(cert), key: read(key) }, trusted)).outcome;
+    };
+    expect(await login()).toBe("logged in");
+    await authority.revoke("server");
+    expect(await login()).toBe("certificate revoked");
   });
 });
