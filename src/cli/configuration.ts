@@ -2,10 +2,11 @@
 
 import { readdirSync, readFileSync } from "node:fs";
 import type { LoadedConfig, Problem } from "../config/config.ts";
-import type { ListFiles, ReadFile } from "../config/files.ts";
+import type { ListFiles, ReadFile, RunCommand } from "../config/files.ts";
 import { configFromUrls } from "../config/from-urls.ts";
 import { loadConfig } from "../config/load.ts";
 import { type FileState, fileState } from "./file-watch.ts";
+import { PasswordCommands } from "./password-commands.ts";
 
 const readText: ReadFile = (path) => readFileSync(path, "utf8");
 
@@ -28,6 +29,8 @@ export interface ConfigurationSource {
   readonly file: string | null;
   /** The files that it points to, as they were when they were read last. */
   readonly seen: ReadonlyMap<string, FileState>;
+  /** Runs the programs that print passwords, so that reading need not wait for them. */
+  prepare(what: "all" | "files"): Promise<void>;
   /** Reads it and all that it points to. */
   read(): LoadedConfig;
   /** Reads what it points to; the text itself stays the one in force, whatever the file says by now. */
@@ -41,9 +44,25 @@ class ConfigurationFile implements ConfigurationSource {
   seen: ReadonlyMap<string, FileState> = new Map();
   #inForce = "";
   #last = "";
+  readonly #commands = new PasswordCommands();
 
   constructor(file: string) {
     this.file = file;
+  }
+
+  async prepare(what: "all" | "files"): Promise<void> {
+    const text = what === "all" ? this.#textNow() : this.#inForce;
+    if (text === null) return;
+    await this.#commands.prepare((run) => loadConfig(text, this.file, readText, process.env, listFiles, run));
+  }
+
+  /** Null where it cannot be read, which reading it says. */
+  #textNow(): string | null {
+    try {
+      return readText(this.file);
+    } catch {
+      return null;
+    }
   }
 
   /** A file that cannot be read is a problem like any other. */
@@ -74,7 +93,9 @@ class ConfigurationFile implements ConfigurationSource {
         seen.set(path, fileState(path));
         return read(path);
       };
-    const loaded = loadConfig(text, this.file, noting(readText), process.env, noting(listFiles));
+    const load = (run: RunCommand) =>
+      loadConfig(text, this.file, noting(readText), process.env, noting(listFiles), run);
+    const loaded = this.#commands.load(load);
     // What a text that is wrong did not come to ask for is not forgotten.
     this.seen = loaded.ok ? seen : new Map([...this.seen, ...seen]);
     return loaded;
@@ -88,7 +109,7 @@ export const configFromFile = (file: string): LoadedConfig => new ConfigurationF
 export function configurationSource(file: string | null, urls: readonly string[]): ConfigurationSource {
   if (file !== null) return new ConfigurationFile(file);
   const read = () => configFromUrls(urls);
-  return { file, seen: new Map(), read, readFilesAgain: read, taken: () => {} };
+  return { file, seen: new Map(), prepare: async () => {}, read, readFilesAgain: read, taken: () => {} };
 }
 
 /** `file:line:column: key: message`; what is not known is left out. */

@@ -58,6 +58,7 @@ export class Reloader {
       this.#logger.warn({}, message);
       return failed([{ message, remedy: "" }]);
     }
+    await this.#options.source.prepare("all");
     const loaded = this.#options.source.read();
     if (loaded.ok) return this.#take(loaded, { file }, "configuration reloaded");
     const problems = this.#described(loaded.problems);
@@ -68,6 +69,7 @@ export class Reloader {
 
   async #readFilesAgain(files: readonly string[]): Promise<ReloadReport> {
     if (this.#router.dataPlane.draining) return shuttingDown;
+    await this.#options.source.prepare("files");
     const loaded = this.#options.source.readFilesAgain();
     if (loaded.ok) return this.#take(loaded, { files }, "files have changed and are in force");
     const problems = this.#described(loaded.problems);

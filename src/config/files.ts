@@ -14,6 +14,12 @@ import type { Path } from "./document.ts";
 export type ReadFile = (path: string) => string;
 /** Names of the files in a directory; throws as node:fs does. */
 export type ListFiles = (path: string) => readonly string[];
+/** What a program printed, or what became of it, as in "names a program that …". */
+export type CommandOutput =
+  | { readonly ok: true; readonly text: string }
+  | { readonly ok: false; readonly reason: string };
+/** Runs a program with its arguments. */
+export type RunCommand = (words: readonly string[]) => CommandOutput;
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 /** Where pointed-to contents come from, and where their mistakes go. */
@@ -23,6 +29,7 @@ export interface Surroundings {
   readonly readFile: ReadFile;
   readonly listFiles: ListFiles;
   readonly env: Environment;
+  readonly runCommand: RunCommand;
   readonly report: Report;
 }
 
@@ -55,16 +62,19 @@ export function readNamedFile(name: string, path: Path, around: Surroundings): s
   }
 }
 
-/** The three ways to give a password. */
+/** The four ways to give a password. */
 export interface PasswordSettings {
   readonly password?: string | undefined;
   readonly password_file?: string | undefined;
   readonly password_env?: string | undefined;
+  readonly password_command?: readonly string[] | undefined;
 }
+
+const passwordKeys = ["password", "password_file", "password_env", "password_command"] as const;
 
 /** The password of the section at `path`; null when none is given, or, reported, when it cannot be had. */
 export function readPassword(settings: PasswordSettings, path: Path, around: Surroundings): string | null {
-  const given = (["password", "password_file", "password_env"] as const).filter((key) => settings[key] !== undefined);
+  const given = passwordKeys.filter((key) => settings[key] !== undefined);
   const second = given[1];
   if (second !== undefined) {
     around.report.problem(
@@ -89,12 +99,28 @@ export function readPassword(settings: PasswordSettings, path: Path, around: Sur
     around.report.problem([...path, "password_env"], message, "set it for the process that runs pgsteer");
     return null;
   }
+  if (settings.password_command !== undefined) {
+    return printedPassword(settings.password_command, [...path, "password_command"], around);
+  }
   return settings.password ?? null;
+}
+
+/** The first line of what the program prints. */
+function printedPassword(words: readonly string[], path: Path, { runCommand, report }: Surroundings): string | null {
+  const output = runCommand(words);
+  const remedy = "try it as the user that runs pgsteer: it is run without a shell";
+  if (!output.ok) {
+    report.problem(path, `names a program that ${output.reason}: ${words[0]}`, remedy);
+    return null;
+  }
+  const [password = ""] = output.text.split(/\r?\n/, 1);
+  if (password === "") report.problem(path, `names a program that printed no password: ${words[0]}`, remedy);
+  return password === "" ? null : password;
 }
 
 /** Whether a section gives a password at all, even one that cannot be read. */
 export function givesPassword(settings: PasswordSettings): boolean {
-  return (settings.password ?? settings.password_file ?? settings.password_env) !== undefined;
+  return passwordKeys.some((key) => settings[key] !== undefined);
 }
 
 /** PEM texts; null where not set. */

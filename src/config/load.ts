@@ -11,7 +11,14 @@ import type { AuthConfig, ClusterConfig, ListenerConfig, LoadedConfig, Problem }
 import { loadDatabases, loadUsers } from "./databases.ts";
 import { decodeSection, keyRemedy, type Report, valueAt } from "./decode.ts";
 import { type ConfigDocument, keyOf, type Path, parseConfigDocument } from "./document.ts";
-import { type Environment, type ListFiles, type ReadFile, readUserlist, type Surroundings } from "./files.ts";
+import {
+  type Environment,
+  type ListFiles,
+  type ReadFile,
+  type RunCommand,
+  readUserlist,
+  type Surroundings,
+} from "./files.ts";
 import { foreignSettings } from "./foreign-settings.ts";
 import { asksPasswords, checkAccess, resolveHba } from "./hba-settings.ts";
 import { resolveHttp, warnAboutHttp } from "./http-settings.ts";
@@ -203,7 +210,7 @@ function loadListeners(
 
 /**
  * Loads a configuration. `fileName` serves messages and relative names; `readFile` and `env` are where secrets and
- * certificates come from, `listFiles` shows the directories that an HBA file includes. Problems are in the order of their lines.
+ * certificates come from, `listFiles` shows the directories that an HBA file includes, `runCommand` runs what prints passwords. Problems are in the order of their lines.
  */
 export function loadConfig(
   text: string,
@@ -211,6 +218,7 @@ export function loadConfig(
   readFile: ReadFile,
   env: Environment,
   listFiles: ListFiles,
+  runCommand: RunCommand = () => ({ ok: false, reason: "is not run here" }),
 ): LoadedConfig {
   const document = parseConfigDocument(text);
   const findings = new Findings(document, fileName);
@@ -223,7 +231,7 @@ export function loadConfig(
   checkTopLevel(root, findings);
   if (typeof root !== "object" || root === null || Array.isArray(root)) return failed();
 
-  const around: Surroundings = { fileName, readFile, listFiles, env, report: findings };
+  const around: Surroundings = { fileName, readFile, listFiles, env, runCommand, report: findings };
   const fileAuth = decodeSection(fileSchema.shape.auth, root, ["auth"], findings);
   const fileClientTls = decodeSection(fileSchema.shape.client_tls, root, ["client_tls"], findings);
   const filePool = decodeSection(fileSchema.shape.pool, root, ["pool"], findings);

@@ -15,4 +15,10 @@ export const passwordRows = {
   password: text.optional().describe("password in clear; prefer password_file or password_env"),
   password_file: text.optional().describe("file whose content is the password; a final newline is not part of it"),
   password_env: text.optional().describe("name of the environment variable that holds the password"),
+  password_command: z
+    .array(text)
+    .min(1)
+    .max(64)
+    .optional()
+    .describe("program and its arguments, run without a shell; the first line that it prints is the password"),
 };

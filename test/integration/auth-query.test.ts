@@ -224,7 +224,7 @@ describe("in a cluster", () => {
   test("a wrong password of auth.user is told to the operator, not to clients; it is read again with the configuration", async () => {
     const password = join(directory, "asker-password");
     writeFileSync(password, "wrong\n");
-    const mistaken = await asking("mistaken", { password_file: password });
+    const mistaken = await asking("mistaken", { password_command: ["cat", password] });
     expect(await fares(mistaken, "ann", "ann-3")).toBe(unavailable);
     expect(await fares(mistaken, "nobody", "ann-3")).toBe(unavailable);
     const log = readFileSync(mistaken.log, "utf8");

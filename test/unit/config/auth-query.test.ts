@@ -31,6 +31,11 @@ describe("auth_query", () => {
     expect(warningsOf(text)).toEqual([]);
   });
 
+  test("takes the first line that a program prints for the password", () => {
+    const text = `${clusters}auth: { user: asker, password_command: [printer, first, second] }\n`;
+    expect(configOf(text).authQuery.secret).toEqual({ kind: "plain", password: "first" });
+  });
+
   test("can differ for a database, under PgBouncer's names", () => {
     const text = `${clusters}auth: { file: userlist.txt }\ndatabases: { a: { auth_user: app, auth_query: "q $1", auth_dbname: d }, b: {} }\n`;
     const { authQuery } = configOf(text);
@@ -78,5 +83,32 @@ const mistakes: Mistake[] = [
     /rolname = \$1/,
   ],
 ];
+
+mistakes.push(
+  [
+    "a program that is not there",
+    `${clusters}auth: { user: app, password_command: [vault, read] }`,
+    2,
+    "auth.password_command",
+    /names a program that does not exist: vault$/,
+    /without a shell/,
+  ],
+  [
+    "a program that prints nothing",
+    `${clusters}auth: { user: app, password_command: [printer] }`,
+    2,
+    "auth.password_command",
+    /printed no password: printer$/,
+    /without a shell/,
+  ],
+  [
+    "two passwords",
+    `${clusters}auth: { user: app, password: x, password_command: [printer, y] }`,
+    2,
+    "auth.password_command",
+    /a second time/,
+    /one of them/,
+  ],
+);
 
 describeMistakes("in auth_query", mistakes);

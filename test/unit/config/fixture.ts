@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import type { Config, LoadedConfig, Problem } from "../../../src/config/config.ts";
+import type { CommandOutput } from "../../../src/config/files.ts";
 import { loadConfig } from "../../../src/config/load.ts";
 
 /** Name → content; certificates come by `makeCertificates`. */
@@ -53,9 +54,14 @@ function listFiles(directory: string): string[] {
   return inside.map((path) => path.slice(directory.length + 1)).filter((name) => !name.includes("/"));
 }
 
+/** `printer` prints its arguments, a line each; there is no other program. */
+function runCommand([program = "", ...lines]: readonly string[]): CommandOutput {
+  return program === "printer" ? { ok: true, text: `${lines.join("\n")}\n` } : { ok: false, reason: "does not exist" };
+}
+
 /** As `/etc/pgsteer/pgsteer.yaml`. */
 export function load(text: string): LoadedConfig {
-  return loadConfig(text, "/etc/pgsteer/pgsteer.yaml", readFile, { ETCD_PASSWORD: "from-env" }, listFiles);
+  return loadConfig(text, "/etc/pgsteer/pgsteer.yaml", readFile, { ETCD_PASSWORD: "from-env" }, listFiles, runCommand);
 }
 
 export function configOf(text: string): Config {
