@@ -15,13 +15,15 @@ export type Reload =
   /** Not even a part of it can be taken. */
   | { readonly ok: false; readonly reasons: readonly string[] };
 
-const clusterSettings: Readonly<Record<keyof Omit<ClusterConfig, "name">, string>> = {
-  source: "source, etcd, patroni or static",
-  scope: "scope",
-  namespace: "namespace",
-  probe: "probe",
-  serverTls: "server_tls",
-};
+/** What of a cluster cannot change, by its place in the file. How servers are logged in to can. */
+function fixedSettings({ source, scope, namespace, probe }: ClusterConfig): ReadonlyMap<string, unknown> {
+  return new Map<string, unknown>([
+    ["source, etcd, patroni or static", source],
+    ["scope", scope],
+    ["namespace", namespace],
+    ["probe.interval or timeout", [probe.intervalMs, probe.timeoutMs]],
+  ]);
+}
 
 function changedClusters(current: Config, next: Config): string[] {
   const changed: string[] = [];
@@ -30,12 +32,24 @@ function changedClusters(current: Config, next: Config): string[] {
     if (old === undefined) changed.push(`clusters.${name} (new)`);
     else if (now === undefined) changed.push(`clusters.${name} (removed)`);
     else {
-      for (const key of ["source", "scope", "namespace", "probe", "serverTls"] as const) {
-        if (!isDeepStrictEqual(old[key], now[key])) changed.push(`clusters.${name}: ${clusterSettings[key]}`);
+      const settings = fixedSettings(now);
+      for (const [place, value] of fixedSettings(old)) {
+        if (!isDeepStrictEqual(value, settings.get(place))) changed.push(`clusters.${name}: ${place}`);
       }
     }
   }
   return changed;
+}
+
+/** The running clusters, logged in to as the file says now. */
+function mergedClusters(current: Config, next: Config): ReadonlyMap<string, ClusterConfig> {
+  const merge = (old: ClusterConfig): ClusterConfig => {
+    const now = next.clusters.get(old.name);
+    if (now === undefined) return old;
+    const { intervalMs, timeoutMs } = old.probe;
+    return { ...old, serverTls: now.serverTls, probe: { ...now.probe, intervalMs, timeoutMs } };
+  };
+  return new Map([...current.clusters].map(([name, old]) => [name, merge(old)]));
 }
 
 /** Compares the running configuration with the one in the file. */
@@ -47,6 +61,6 @@ export function planReload(current: Config, next: Config): Reload {
   const kept = changedClusters(current, next);
   if (!isDeepStrictEqual(current.http, next.http)) kept.push("http");
   if (!isDeepStrictEqual(current.log, next.log)) kept.push("log");
-  const { clusters, http, log } = current;
-  return { ok: true, config: { ...next, clusters, http, log }, kept };
+  const { http, log } = current;
+  return { ok: true, config: { ...next, clusters: mergedClusters(current, next), http, log }, kept };
 }

@@ -7,7 +7,7 @@ import { formatAddress } from "../core/addresses.ts";
 import { systemClock } from "../core/clock.ts";
 import { Metrics } from "../metrics/registry.ts";
 import { type Build, takeSnapshot } from "../metrics/snapshot.ts";
-import { composeRouter, dataPlaneOptions, type Router } from "./compose.ts";
+import { composeRouter, type Router } from "./compose.ts";
 import { type ConfigurationSource, describeProblem } from "./configuration.ts";
 import { EXIT } from "./exit-codes.ts";
 import { FileWatch } from "./file-watch.ts";
@@ -250,7 +250,7 @@ class Reloader {
   /** Why the data plane could not take the configuration; null when it has. */
   async #give(config: Config): Promise<string | null> {
     try {
-      await this.#router.dataPlane.reload(dataPlaneOptions(config));
+      await this.#router.reload(config);
       return null;
     } catch (error) {
       const reason = describeListenError(error, config);

@@ -1,6 +1,7 @@
 // The validated configuration: what the rest of pgsteer is composed from. Everything is resolved here: defaults filled
 // in, files read, secrets fetched, units counted. No module sees it whole; the composition root hands each its part.
 
+import type { AuthQuerySettings } from "../auth/auth-query-settings.ts";
 import type { ClientTlsOptions } from "../auth/client-tls.ts";
 import type { HbaRule } from "../auth/hba-rule.ts";
 import type { IdentMaps } from "../auth/ident-map.ts";
@@ -188,6 +189,8 @@ export interface DatabaseConfig {
   readonly maxDbConnections: number | null;
   readonly maxDbClientConnections: number | null;
   readonly connectQuery: string | null;
+  /** How its users are asked for. */
+  readonly auth: { readonly user: string | null; readonly query: string | null; readonly dbname: string | null };
 }
 
 /** What differs for one user. Null: as for all. */
@@ -209,6 +212,8 @@ export interface Config {
   /** At least one; names and addresses are unique. */
   readonly listeners: readonly ListenerConfig[];
   readonly auth: AuthConfig;
+  /** How users are asked for whom the userlist does not know. */
+  readonly authQuery: AuthQuerySettings;
   readonly clientTls: ClientTlsOptions;
   readonly pool: PoolConfig;
   readonly limits: LimitsConfig;

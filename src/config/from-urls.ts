@@ -5,6 +5,7 @@ import { plainClientTls } from "../auth/client-tls.ts";
 import type { Secret } from "../auth/secret.ts";
 import { formatAddress } from "../core/addresses.ts";
 import { millis } from "../core/units.ts";
+import { noAuthQuery } from "./auth-query.ts";
 import type { ClusterConfig, LoadedConfig, Problem } from "./config.ts";
 import { nearest } from "./decode.ts";
 import { defaultLimits } from "./limits-settings.ts";
@@ -145,6 +146,7 @@ function compose(url: ParsedUrl, hosts: readonly HostPort[]): LoadedConfig {
     config: {
       clusters: new Map([[CLUSTER_NAME, cluster]]),
       listeners: defaultListeners(CLUSTER_NAME, pool),
+      authQuery: noAuthQuery,
       auth: { type: "scram-sha-256", users: new Map([[url.user, secret]]), allowClearText: false, hba: null },
       clientTls: plainClientTls("disable", null),
       pool,

@@ -4,6 +4,7 @@
 
 import type { Secret } from "../auth/secret.ts";
 import { isSocketDirectory } from "../core/addresses.ts";
+import { resolveAuthQuery } from "./auth-query.ts";
 import { resolveClientTls } from "./client-tls.ts";
 import { resolveCluster } from "./clusters.ts";
 import type { AuthConfig, ClusterConfig, ListenerConfig, LoadedConfig, Problem } from "./config.ts";
@@ -85,8 +86,9 @@ function checkTopLevel(root: unknown, report: Report): void {
 function resolveAuth(file: FileAuth, around: Surroundings): AuthConfig {
   const { report } = around;
   const hba = resolveHba(file, around);
-  if (file.file === undefined && (hba === null ? asksPasswords(file.type) : hba.asksPasswords)) {
-    const remedy = "add file: the name of a userlist, or type: trust";
+  const asks = hba === null ? asksPasswords(file.type) : hba.asksPasswords;
+  if (file.file === undefined && file.user === undefined && asks) {
+    const remedy = "add file: the name of a userlist, or user: the role that asks for others, or type: trust";
     report.problem(["auth", "file"], `is missing, and type ${file.type} needs secrets`, remedy);
   }
   if (file.allow_clear_text && file.type !== "password" && file.type !== "hba") {
@@ -236,6 +238,7 @@ export function loadConfig(
   if (auth !== null && fileClientTls !== null) checkAccess(auth, fileClientTls, findings);
   const { names, clusters } = loadClusters(root, auth?.users ?? new Map(), around);
   const databases = loadDatabases(root, auth?.users ?? new Map(), filePool, around);
+  const authQuery = fileAuth && resolveAuthQuery(fileAuth, databases, auth?.users ?? new Map(), around);
   const users = loadUsers(root, around.report);
   const listeners = loadListeners(root, names, filePool, fileHttp, findings);
   if (auth?.type === "password" && !auth.allowClearText && clientTls?.mode === "disable") {
@@ -248,13 +251,25 @@ export function loadConfig(
   }
 
   const incomplete = auth === null || clientTls === null || filePool === null || fileHttp === null || log === null;
-  if (incomplete || fileLimits === null || findings.problems.length > 0) return failed();
+  if (incomplete || authQuery === null || fileLimits === null || findings.problems.length > 0) return failed();
   const warnings = findings.warnings.toSorted((a, b) => a.line - b.line).map((warning) => warning.text);
   const limits = resolveLimits(fileLimits, filePool.max_client_conn);
   const http = fileHttp.enabled ? { address: fileHttp.address, port: fileHttp.port } : null;
   return {
     ok: true,
-    config: { clusters, listeners, auth, clientTls, pool: resolvePool(filePool), limits, databases, users, http, log },
+    config: {
+      clusters,
+      listeners,
+      auth,
+      authQuery,
+      clientTls,
+      pool: resolvePool(filePool),
+      limits,
+      databases,
+      users,
+      http,
+      log,
+    },
     warnings,
   };
 }

@@ -84,6 +84,25 @@ const serverTlsSection = z.strictObject({
     .describe("file with the certificates, PEM, that the servers' must descend from, or `system` for the system's"),
   cert_file: certFile,
   key_file: keyFile,
+  crl_file: text
+    .optional()
+    .describe("file with the lists of revoked certificates, PEM, one of each authority in the servers' chains"),
+  min_protocol_version: z.enum(["TLSv1.2", "TLSv1.3"]).default("TLSv1.2").describe("oldest version of TLS"),
+  ciphers: text.optional().describe("ciphers, as OpenSSL lists them; OpenSSL's own choice when omitted"),
+  sslnegotiation: z
+    .enum(["postgres", "direct"])
+    .default("postgres")
+    .describe("direct: TLS at once, without asking first; servers from PostgreSQL 17 on"),
+  channel_binding: z
+    .enum(["disable", "prefer", "require"])
+    .default("prefer")
+    .describe("whether SCRAM logins are bound to the server's certificate, as libpq's channel_binding"),
+  require_auth: text
+    .optional()
+    .describe("methods by which servers may ask for proof, such as `scram-sha-256` or `!password,!none`; as libpq's"),
+  allow_clear_text: flag
+    .default(false)
+    .describe("send passwords in clear over a network without TLS, where a server asks for that"),
 });
 
 /** One cluster: where its topology comes from, how it is probed, how its servers are reached. */
@@ -146,6 +165,20 @@ export const authSchema = z.strictObject({
     .optional()
     .describe("file with maps from certificates' names to users, as PostgreSQL's pg_ident.conf"),
   file: text.optional().describe('file with one `"user" "password or secret"` per line, as PgBouncer\'s userlist.txt'),
+  query: text
+    .optional()
+    .describe(
+      "SQL that returns name and secret of the user $1, whom file does not list (default: PgBouncer's, from pg_authid)",
+    ),
+  user: text.optional().describe("role that runs query; without it nobody is asked for"),
+  ...passwordRows,
+  dbname: text.optional().describe("database in which query runs, as clients name it; the client's own when omitted"),
+  query_age_max: duration
+    .prefault(0)
+    .describe("an answer to query serves other logins of its user for so long; 0: each login asks"),
+  query_stale_max: duration
+    .prefault("1h")
+    .describe("while no server can be asked, the last answer to query counts for so long; 0: it does not"),
   allow_clear_text: flag.default(false).describe("let type password send passwords over connections without TLS"),
 });
 
@@ -302,6 +335,9 @@ export const databaseSchema = z.strictObject({
   max_db_client_connections: countOrNone
     .optional()
     .describe("clients at once; pool.max_db_client_connections when omitted"),
+  auth_user: text.optional().describe("auth.user for this database; its password comes from auth.file"),
+  auth_query: text.optional().describe("auth.query for this database"),
+  auth_dbname: text.optional().describe("auth.dbname for this database"),
   connect_query: text.optional().describe("run on each new server before it is lent, and after each reset query"),
 });
 

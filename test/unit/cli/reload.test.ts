@@ -24,19 +24,26 @@ describe("a reload", () => {
     const next = configOf(
       base("http: { port: 7001 }\nlog: { level: debug }\npool: { default_pool_size: 3 }").replace(
         "hosts: [a] } }",
-        "hosts: [b] }, probe: { user: x } }\n  two: { source: static, static: { hosts: [c] } }",
+        "hosts: [b] }, probe: { interval: 3s } }\n  two: { source: static, static: { hosts: [c] } }",
       ),
     );
     const plan = planReload(current, next);
     expect(plan.ok && plan.kept).toEqual([
       "clusters.one: source, etcd, patroni or static",
-      "clusters.one: probe",
+      "clusters.one: probe.interval or timeout",
       "clusters.two (new)",
       "http",
       "log",
     ]);
     const kept = { clusters: current.clusters, http: current.http, log: current.log };
     expect(plan.ok && plan.config).toEqual({ ...next, ...kept });
+  });
+
+  test("takes how servers are logged in to", () => {
+    const current = configOf(base());
+    const settings = "hosts: [a] }, probe: { user: x, password: y, database: z }, server_tls: { sslmode: require } }";
+    const next = configOf(base().replace("hosts: [a] } }", settings));
+    expect(planReload(current, next)).toEqual({ ok: true, config: next, kept: [] });
   });
 
   test("is refused as a whole when a listener leads to a cluster that is not there yet", () => {
