@@ -2,10 +2,10 @@
 // (https://www.pgbouncer.org/config.html#tls-settings). What OpenSSL will not take is a problem of the key that names it.
 
 import { type CertificatePair, type ClientTlsOptions, clientTlsContext, plainClientTls } from "../auth/client-tls.ts";
+import type { FileClientTls } from "./client-tls-schema.ts";
 import type { Report } from "./decode.ts";
 import type { Path } from "./document.ts";
 import { readNamedFile, readPems, type Surroundings } from "./files.ts";
-import type { FileClientTls } from "./schema.ts";
 
 const SECTION = "client_tls";
 const CRL_REMEDY = "write the list that the authority signed, PEM: -----BEGIN X509 CRL-----";

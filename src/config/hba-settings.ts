@@ -4,10 +4,11 @@
 import { readHbaFile } from "../auth/hba.ts";
 import type { AccessFiles, FileProblem } from "../auth/hba-tokens.ts";
 import { IdentMaps, readIdentFile } from "../auth/ident-map.ts";
+import type { FileClientTls } from "./client-tls-schema.ts";
 import type { AuthConfig, HbaConfig } from "./config.ts";
 import type { Report } from "./decode.ts";
 import { fullName, type Surroundings } from "./files.ts";
-import type { FileAuth, FileClientTls } from "./schema.ts";
+import type { FileAuth } from "./schema.ts";
 
 /** Problems of one file that are shown; more would bury the rest. */
 const FILE_PROBLEMS_MAX = 20;

@@ -6,6 +6,7 @@ import type { Secret } from "../auth/secret.ts";
 import { isSocketDirectory } from "../core/addresses.ts";
 import { resolveAuthQuery } from "./auth-query.ts";
 import { resolveClientTls } from "./client-tls.ts";
+import { clientTlsSchema } from "./client-tls-schema.ts";
 import { resolveCluster } from "./clusters.ts";
 import type { AuthConfig, ClusterConfig, ListenerConfig, LoadedConfig, Problem } from "./config.ts";
 import { loadDatabases, loadUsers } from "./databases.ts";
@@ -20,7 +21,6 @@ import { defaultListeners, type Endpoint, reportClashes, reportSameNames, resolv
 import { resolvePool } from "./pool-settings.ts";
 import {
   authSchema,
-  clientTlsSchema,
   clusterSchema,
   type FileAuth,
   type FileHttp,

@@ -3,6 +3,7 @@
 // the JSON Schema for editors are made from these rows; resolve.ts checks what no row can know by itself.
 
 import { z } from "zod";
+import { clientTlsSchema } from "./client-tls-schema.ts";
 import {
   duration,
   fileMode,
@@ -180,30 +181,6 @@ export const authSchema = z.strictObject({
     .prefault("1h")
     .describe("while no server can be asked, the last answer to query counts for so long; 0: it does not"),
   allow_clear_text: flag.default(false).describe("let type password send passwords over connections without TLS"),
-});
-
-/** TLS towards clients. */
-export const clientTlsSchema = z.strictObject({
-  mode: z
-    .enum(["disable", "allow", "prefer", "require", "verify-ca", "verify-full"])
-    .default("disable")
-    .describe("disable, allow or prefer (if the client asks), require, verify-ca or verify-full (a certificate, too)"),
-  cert_file: certFile,
-  key_file: keyFile,
-  ca_file: text
-    .optional()
-    .describe("file with the certificates, PEM, that clients' must descend from; without it they are asked for none"),
-  crl_file: text
-    .optional()
-    .describe("file with the certificates of clients that are revoked, PEM, as the authority lists them"),
-  protocols: text.optional().describe("versions of TLS: secure (default; 1.2 and 1.3), tlsv1.2, tlsv1.3"),
-  ciphers: text.optional().describe("ciphers for TLS 1.2 as OpenSSL writes them; default: Node.js's"),
-  tls13_ciphers: text.optional().describe("ciphers for TLS 1.3, parted by colons; all when omitted"),
-  ecdhcurve: text.optional().describe("curves for the key exchange, parted by colons; auto when omitted"),
-  sni: z
-    .record(text, z.strictObject({ cert_file: certFile, key_file: keyFile }))
-    .optional()
-    .describe("other certificates by the name that a client asks for, *.name for all names below it"),
 });
 
 /** Pooling and its limits. A duration of 0 means "never" wherever it is allowed. */
@@ -393,7 +370,6 @@ export const fileSchema = z.strictObject({
 export type FileCluster = z.output<typeof clusterSchema>;
 export type FileListener = z.output<typeof listenerSchema>;
 export type FileAuth = z.output<typeof authSchema>;
-export type FileClientTls = z.output<typeof clientTlsSchema>;
 export type FilePool = z.output<typeof poolSchema>;
 export type FileLimits = z.output<typeof limitsSchema>;
 export type FileDatabase = z.output<typeof databaseSchema>;
