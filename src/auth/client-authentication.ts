@@ -44,7 +44,8 @@ export type AuthStep =
    * where only a SCRAM verifier is kept.
    */
   | { readonly kind: "ok"; readonly final?: Buffer; readonly keys?: ProvenKeys }
-  | { readonly kind: "failed"; readonly error: ProxyError };
+  /** `again` judges the same answer by another secret, where what the client said can be: a password, or an md5 hash. */
+  | { readonly kind: "failed"; readonly error: ProxyError; readonly again?: (secret: Secret | null) => AuthStep };
 
 type State =
   | { readonly kind: "start" }
@@ -69,8 +70,7 @@ export class ClientAuthentication {
 
   constructor(options: ClientAuthenticationOptions) {
     this.#options = options;
-    const { secret } = options;
-    this.#secret = secret?.kind === "plain" && secret.password === "" ? null : secret;
+    this.#secret = usable(options.secret);
   }
 
   start(): AuthStep {
@@ -137,11 +137,17 @@ export class ClientAuthentication {
   #checkClearText(body: Buffer): AuthStep {
     const password = passwordOf(body);
     if (password === null) return this.#fail(violation("invalid password packet size"));
-    return this.#decide(this.#isPassword(password));
+    return this.#judge(this.#secret, (secret) => this.#isPassword(password, secret));
   }
 
-  #isPassword(password: Buffer): boolean {
-    const secret = this.#secret;
+  /** Decides by `isRight`, and says how to do it again with another secret. */
+  #judge(secret: Secret | null, isRight: (secret: Secret | null) => boolean): AuthStep {
+    const step = this.#decide(isRight(secret));
+    if (step.kind !== "failed") return step;
+    return { ...step, again: (another) => this.#judge(usable(another), isRight) };
+  }
+
+  #isPassword(password: Buffer, secret: Secret | null): boolean {
     const { user, mockKey } = this.#options;
     switch (secret?.kind) {
       case "plain":
@@ -165,11 +171,12 @@ export class ClientAuthentication {
     const response = passwordOf(body);
     if (response === null) return this.#fail(violation("invalid password packet size"));
     const { user, mockKey } = this.#options;
-    const secret = this.#secret;
-    const known =
-      secret?.kind === "plain" ? md5Secret(secret.password, user) : secret?.kind === "md5" ? secret.hash : null;
-    const expected = md5Response(known ?? md5Secret(mockKey, user), salt);
-    return this.#decide(equalSecrets(response, expected) && known !== null);
+    return this.#judge(this.#secret, (secret) => {
+      const known =
+        secret?.kind === "plain" ? md5Secret(secret.password, user) : secret?.kind === "md5" ? secret.hash : null;
+      const expected = md5Response(known ?? md5Secret(mockKey, user), salt);
+      return equalSecrets(response, expected) && known !== null;
+    });
   }
 
   /**
@@ -242,6 +249,10 @@ export class ClientAuthentication {
     return { kind: "failed", error };
   }
 }
+
+/** With an empty password nobody logs in. */
+const usable = (secret: Secret | null): Secret | null =>
+  secret?.kind === "plain" && secret.password === "" ? null : secret;
 
 /** What PostgreSQL says of a wrong password, and of a user that does not exist. */
 function passwordFailed(user: string): ProxyError {

@@ -31,10 +31,10 @@ export class ProvenKeys {
     return this.#clientKey;
   }
 
-  /** Whether they still prove something where `secret` is kept. */
-  belongTo(secret: Secret | null): boolean {
+  /** Whether they still prove something where `secret` is kept, or prove the same as these. */
+  belongTo(secret: ServerSecret | null): boolean {
     return (
-      secret?.kind === "scram" &&
+      (secret?.kind === "scram" || secret?.kind === "proven") &&
       secret.iterations === this.iterations &&
       secret.salt.equals(this.salt) &&
       timingSafeEqual(secret.storedKey, this.storedKey)
@@ -58,10 +58,12 @@ export class KeyRing {
     return this.#keys.size;
   }
 
-  /** Replaces what was known of this user. */
-  add(user: string, keys: ProvenKeys): void {
+  /** Replaces what was known of this user. The same keys again leave those in place that a login may be at work with. */
+  add(user: string, added: ProvenKeys): void {
     const known = this.#keys.get(user);
+    const keys = known?.belongTo(added) === true ? known : added;
     if (known !== keys) this.drop(user);
+    else if (known !== added) added.wipe();
     this.#keys.delete(user);
     this.#keys.set(user, keys);
     const [oldest] = this.#keys.keys();
@@ -89,8 +91,8 @@ export class KeyRing {
     this.#keys.delete(user);
   }
 
-  /** Forgets all whose secret is not `secretOf` them any more. */
-  review(secretOf: (user: string) => Secret | null): void {
-    for (const [user, keys] of this.#keys) if (!keys.belongTo(secretOf(user))) this.drop(user);
+  /** Forgets all that `keeps` does not keep. */
+  review(keeps: (user: string, keys: ProvenKeys) => boolean): void {
+    for (const [user, keys] of this.#keys) if (!keeps(user, keys)) this.drop(user);
   }
 }

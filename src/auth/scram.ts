@@ -49,9 +49,14 @@ export function xorKeys(left: Buffer, right: Buffer): Buffer {
 
 /** RFC 5802, section 3. Takes about a millisecond per 4096 iterations. */
 export function deriveScramKeys(password: string | Buffer, salt: Buffer, iterations: number): ScramKeys {
-  const salted = pbkdf2Sync(preparePassword(password), salt, iterations, KEY_BYTES, "sha256");
+  const prepared = preparePassword(password);
+  const salted = pbkdf2Sync(prepared, salt, iterations, KEY_BYTES, "sha256");
+  // The caller's own bytes stay.
+  if (prepared !== password) prepared.fill(0);
   const clientKey = hmacSha256(salted, "Client Key");
-  return { clientKey, storedKey: sha256(clientKey), serverKey: hmacSha256(salted, "Server Key") };
+  const keys = { clientKey, storedKey: sha256(clientKey), serverKey: hmacSha256(salted, "Server Key") };
+  salted.fill(0);
+  return keys;
 }
 
 /** Derivations that were made before: the least recently used goes first. One for the whole process. */

@@ -1,7 +1,9 @@
 // The composition root: from a validated configuration to the parts that make up a running pgsteer, general to specific.
 
 import { randomBytes } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import { eventLine } from "../admin/events-document.ts";
+import type { HttpAccessOptions } from "../admin/http-access.ts";
 import { clientTlsContext } from "../auth/client-tls.ts";
 import { ScramDerivations } from "../auth/scram.ts";
 import { type ServerTls, serverTls } from "../auth/tls-options.ts";
@@ -15,7 +17,7 @@ import type { Paper } from "../discovery/recorder.ts";
 import { Incidents } from "../metrics/incidents.ts";
 import { Coordinator, type RouterIdentity } from "../proxy/coordinator.ts";
 import { DataPlane, type DataPlaneOptions } from "../proxy/data-plane.ts";
-import { PoolProber } from "../proxy/prober.ts";
+import { PoolProber, type ProberOptions } from "../proxy/prober.ts";
 import type { Witness } from "../proxy/witness.ts";
 import { accessRules } from "./access-rules.ts";
 
@@ -23,17 +25,21 @@ import { accessRules } from "./access-rules.ts";
 export interface Observers {
   /** By cluster. */
   readonly observers: ReadonlyMap<string, ClusterObserver>;
+  /** Probes log in as the new settings of their clusters say, those that have changed. */
+  reconfigure(config: Config): void;
   close(): Promise<void>;
 }
 
 /** A running pgsteer's parts. */
-export interface Router extends Observers {
+export interface Router extends Omit<Observers, "reconfigure"> {
   readonly dataPlane: DataPlane;
   readonly incidents: Incidents;
   /** By cluster; where etcd is the source. */
   readonly coordinators: ReadonlyMap<string, Coordinator>;
   /** Begins to watch. */
   start(): void;
+  /** Takes new settings, as far as they can change. Rejects with Node's error when a listener cannot be opened. */
+  reload(config: Config): Promise<void>;
 }
 
 /** Where a cluster's transcript goes, if anywhere. */
@@ -43,21 +49,40 @@ export type Papers = (cluster: string) => Paper | null;
 export function composeObservers(clock: Clock, logger: Logger, config: Config, papers: Papers = () => null): Observers {
   const derivations = new ScramDerivations();
   const observers = new Map<string, ClusterObserver>();
-  const probers: PoolProber[] = [];
+  const probers = new Map<string, { prober: PoolProber; cluster: ClusterConfig }>();
   for (const cluster of config.clusters.values()) {
-    const { user, database, secret } = cluster.probe;
-    const tls = serverTls(cluster.serverTls);
-    const prober = new PoolProber(clock, { user, database, secret, tls, random: randomBytes, derivations });
-    probers.push(prober);
+    const prober = new PoolProber(clock, proberOptions(cluster, derivations));
+    probers.set(cluster.name, { prober, cluster });
     const paper = papers(cluster.name);
     const options = { ...discoveryOptions(cluster), ...(paper === null ? {} : { paper }) };
     observers.set(cluster.name, observeCluster(clock, logger, prober, options));
   }
+  const reconfigure = (next: Config): void => {
+    for (const [name, known] of probers) {
+      const cluster = next.clusters.get(name);
+      if (cluster === undefined || isDeepStrictEqual(loginOf(cluster), loginOf(known.cluster))) continue;
+      known.cluster = cluster;
+      known.prober.reconfigure(proberOptions(cluster, derivations));
+    }
+  };
   const close = async (): Promise<void> => {
     for (const observer of observers.values()) await observer.close();
-    for (const prober of probers) prober.close();
+    for (const { prober } of probers.values()) prober.close();
   };
-  return { observers, close };
+  return { observers, reconfigure, close };
+}
+
+/** What of a cluster's settings matters to how its probes log in. */
+const loginOf = ({ probe: { user, database, secret }, serverTls: tls }: ClusterConfig) => ({
+  user,
+  database,
+  secret,
+  tls,
+});
+
+function proberOptions(cluster: ClusterConfig, derivations: ScramDerivations): ProberOptions {
+  const { tls, ...login } = loginOf(cluster);
+  return { ...login, tls: serverTls(tls), random: randomBytes, derivations };
 }
 
 /** Builds everything; opens and connects nothing yet. */
@@ -68,7 +93,7 @@ export function composeRouter(
   identity: RouterIdentity,
   papers?: Papers,
 ): Router {
-  const { observers, close } = composeObservers(clock, logger, config, papers);
+  const { observers, reconfigure, close } = composeObservers(clock, logger, config, papers);
   const coordinators = composeCoordinators(clock, logger, config, observers, identity);
   const incidents = new Incidents(clock, observers.keys());
   incidents.subscribe((incident) => {
@@ -92,6 +117,10 @@ export function composeRouter(
     observers,
     coordinators,
     start,
+    reload: async (next) => {
+      await dataPlane.reload(dataPlaneOptions(next));
+      reconfigure(next);
+    },
     close: async () => {
       dataPlane.close();
       await Promise.all([...coordinators.values()].map((coordinator) => coordinator.close()));
@@ -135,6 +164,7 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
     identification: {
       rules: accessRules(auth),
       users: auth.users,
+      authQuery: config.authQuery,
       clientTls: clientTlsContext(config.clientTls),
     },
     directory: { pool: poolOptions, limits: pool, databases, users },
@@ -148,6 +178,12 @@ export function dataPlaneOptions(config: Config): DataPlaneOptions {
     ignoreStartupParameters: pool.ignoreStartupParameters,
     applicationNameAddHost: pool.applicationNameAddHost,
   };
+}
+
+/** Who may do what over HTTP, as the configuration says. */
+export function httpAccessOptions({ http, auth, limits }: Config): HttpAccessOptions {
+  const { users, adminUsers, statsUsers } = auth;
+  return { token: http?.token ?? null, adminUsers, statsUsers, users, failures: limits };
 }
 
 function discoveryOptions(cluster: ClusterConfig): DiscoveryOptions {

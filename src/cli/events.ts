@@ -2,16 +2,17 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { styleText } from "node:util";
-import { Agent } from "undici";
+import type { Agent } from "undici";
 import { type EventDocument, eventsSchema } from "../admin/events-document.ts";
-import { ANSWER_TIMEOUT_MS, ask, printNoAnswer } from "./ask.ts";
+import { ask, printNoAnswer } from "./ask.ts";
 import { EXIT } from "./exit-codes.ts";
+import type { HttpTarget } from "./http-target.ts";
 import { lineOf, type Paint, plain, renderEvent, resultOf, titleOf, totalsOf } from "./timeline.ts";
 
 const FOLLOW_EVERY_MS = 500;
 
 export interface EventsOptions {
-  readonly url: string;
+  readonly target: HttpTarget;
   readonly json: boolean;
   readonly follow: boolean;
   /** Of those that there are, the last so many. */
@@ -25,10 +26,10 @@ const coloured: Paint = {
   aside: (text) => styleText("dim", text),
 };
 
-async function fetchEvents(agent: Agent, { url, limit }: EventsOptions): Promise<readonly EventDocument[] | null> {
-  const asked = await ask(agent, url, `/events?limit=${limit}`, eventsSchema);
+async function fetchEvents(agent: Agent, { target, limit }: EventsOptions): Promise<readonly EventDocument[] | null> {
+  const asked = await ask(agent, target, `/events?limit=${limit}`, eventsSchema);
   if (asked.ok) return asked.document.events;
-  printNoAnswer(url, asked.reason, "behind the command");
+  printNoAnswer(target.url, asked.reason, "behind the command");
   return null;
 }
 
@@ -76,7 +77,7 @@ class Follower {
 
 /** Shows the events once, or also those to come until Ctrl-C. Returns the exit code. */
 export async function showEvents(options: EventsOptions): Promise<number> {
-  const agent = new Agent({ connections: 1, connect: { timeout: ANSWER_TIMEOUT_MS } });
+  const agent = options.target.agent();
   try {
     return options.follow ? await follow(agent, options) : await showOnce(agent, options);
   } finally {

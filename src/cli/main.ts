@@ -5,6 +5,7 @@
 import { Command, CommanderError } from "commander";
 import { readBuild } from "./build.ts";
 import { EXIT } from "./exit-codes.ts";
+import type { HttpFlags, HttpTarget } from "./http-target.ts";
 
 const DEFAULT_URL = "http://127.0.0.1:7000";
 
@@ -72,10 +73,23 @@ Exit codes:
     process.exitCode = await checkConfiguration(config, connect);
   });
 
-program
-  .command("status")
+/** How a command finds the pgsteer that it asks, and who it is to it. */
+const asking = (command: Command): Command =>
+  command
+    .option(
+      "-c, --config <file>",
+      "configuration file of that pgsteer, to know its HTTP address, certificate and token",
+    )
+    .option("--token-file <file>", "file with its token, where it wants a login")
+    .option(
+      "--ca-file <file>",
+      "file with the certificates, PEM, that its own must descend from (default: the system's)",
+    )
+    .option("--cert-file <file>", "file with a client certificate, PEM, where it wants one")
+    .option("--key-file <file>", "file with its private key, PEM");
+
+asking(program.command("status"))
   .description("show what a running pgsteer believes and serves")
-  .option("-c, --config <file>", "configuration file of that pgsteer, to know its HTTP address")
   .option("-u, --url <url>", `its HTTP address (default: ${DEFAULT_URL})`)
   .option("--json", "print what /topology says", false)
   .option("-w, --watch", "show it again every 2 seconds, until Ctrl-C", false)
@@ -88,12 +102,34 @@ Exit codes:
   ${EXIT.notWritable}   it answers, but a cluster has no leader that takes writes
   ${EXIT.usage}  wrong command line`,
   )
-  .action(async ({ config, url, json, watch }: { config?: string; url?: string; json: boolean; watch: boolean }) => {
-    if (config !== undefined && url !== undefined) usageError("give --config or --url, not both");
-    const base = await addressOf(config, url);
-    if (base === null) return;
+  .action(async ({ json, watch, ...flags }: HttpFlags & { json: boolean; watch: boolean }) => {
+    if (flags.config !== undefined && flags.url !== undefined) usageError("give --config or --url, not both");
+    const target = await targetOf(flags);
+    if (target === null) return;
     const { showStatus } = await import("./status.ts");
-    process.exitCode = await showStatus({ url: base, json, watch });
+    process.exitCode = await showStatus({ target, json, watch });
+  });
+
+asking(program.command("reload"))
+  .description("have a running pgsteer read its configuration file again, and say what came of it")
+  .option("-u, --url <url>", `its HTTP address (default: ${DEFAULT_URL})`)
+  .option("--json", "print what /reload says", false)
+  .addHelpText(
+    "after",
+    `
+Needs an administrator's token (http.token_file). SIGHUP does the same, and says it in the log.
+
+Exit codes:
+  ${EXIT.ok}   the new configuration is in force, but for what needs a restart
+  ${EXIT.failed}   it is not, or that pgsteer does not answer
+  ${EXIT.usage}  wrong command line`,
+  )
+  .action(async ({ json, ...flags }: HttpFlags & { json: boolean }) => {
+    if (flags.config !== undefined && flags.url !== undefined) usageError("give --config or --url, not both");
+    const target = await targetOf(flags);
+    if (target === null) return;
+    const { askReload } = await import("./ask-reload.ts");
+    process.exitCode = await askReload(target, json);
   });
 
 program
@@ -114,11 +150,9 @@ Exit codes:
     process.exitCode = showReplay(file, json);
   });
 
-program
-  .command("events")
+asking(program.command("events"))
   .description("show the changes of leader that a running pgsteer has seen, each as a timeline, newest first")
   .argument("[url]", `its HTTP address (default: ${DEFAULT_URL})`)
-  .option("-c, --config <file>", "configuration file of that pgsteer, to know its HTTP address")
   .option("--json", "print what /events says", false)
   .option("-n, --limit <number>", "show no more than so many", "10")
   .option("-f, --follow", "go on with those to come, as they happen, until Ctrl-C; oldest first", false)
@@ -132,33 +166,31 @@ Exit codes:
   ${EXIT.failed}   that pgsteer does not answer
   ${EXIT.usage}  wrong command line`,
   )
-  .action(async (url: string | undefined, { config, limit, json, follow }: EventsFlags) => {
-    if (config !== undefined && url !== undefined) usageError("give a configuration file or a URL, not both");
+  .action(async (url: string | undefined, { limit, json, follow, ...flags }: EventsFlags) => {
+    if (flags.config !== undefined && url !== undefined) usageError("give a configuration file or a URL, not both");
     if (!/^[1-9]\d{0,5}$/.test(limit)) usageError(`"${limit}" is not a number of events; write --limit 10`);
-    const base = await addressOf(config, url);
-    if (base === null) return;
+    const target = await targetOf({ ...flags, url });
+    if (target === null) return;
     const { showEvents } = await import("./events.ts");
-    process.exitCode = await showEvents({ url: base, json, follow, limit: Number(limit) });
+    process.exitCode = await showEvents({ target, json, follow, limit: Number(limit) });
   });
 
-interface EventsFlags {
-  readonly config?: string;
+interface EventsFlags extends HttpFlags {
   readonly limit: string;
   readonly json: boolean;
   readonly follow: boolean;
 }
 
-/** Where the pgsteer is that a command asks; null, said why, where its file does not say. */
-async function addressOf(config: string | undefined, url: string | undefined): Promise<string | null> {
-  const { urlFromFile } = await import("./status.ts");
-  const base = config === undefined ? (url ?? DEFAULT_URL) : urlFromFile(config);
-  if (typeof base !== "string") {
-    console.error(base.problem);
-    process.exitCode = EXIT.failed;
-    return null;
-  }
-  if (!URL.canParse(base)) usageError(`"${base}" is not a URL; write http://host:port`);
-  return base.replace(/\/+$/, "");
+/** The pgsteer that a command asks; null, said why, where its files do not say. */
+async function targetOf(flags: HttpFlags): Promise<HttpTarget | null> {
+  const { httpTarget } = await import("./http-target.ts");
+  if (flags.url !== undefined && !URL.canParse(flags.url))
+    usageError(`"${flags.url}" is not a URL; write http://host:port`);
+  const target = httpTarget(flags);
+  if (!("problem" in target)) return target;
+  console.error(target.problem);
+  process.exitCode = EXIT.failed;
+  return null;
 }
 
 const coordination = `

@@ -1,20 +1,21 @@
 // `pgsteer run`: starts the router and keeps it until a signal says otherwise. SIGHUP reloads, SIGTERM and SIGINT drain; a second
 // one ends it at once. The HTTP endpoints are the last to open and the last to close.
 
-import { AdminServer } from "../admin/http.ts";
-import type { Config, LoadedConfig } from "../config/config.ts";
+import { AdminServer, type AdminSources } from "../admin/http.ts";
+import { HttpAccess } from "../admin/http-access.ts";
+import type { Config } from "../config/config.ts";
 import { formatAddress } from "../core/addresses.ts";
 import { systemClock } from "../core/clock.ts";
 import { Metrics } from "../metrics/registry.ts";
 import { type Build, takeSnapshot } from "../metrics/snapshot.ts";
-import { composeRouter, dataPlaneOptions, type Router } from "./compose.ts";
-import { type ConfigurationSource, describeProblem } from "./configuration.ts";
+import { composeRouter, httpAccessOptions, type Router } from "./compose.ts";
+import type { ConfigurationSource } from "./configuration.ts";
 import { EXIT } from "./exit-codes.ts";
 import { FileWatch } from "./file-watch.ts";
 import { describeListenError } from "./listen-error.ts";
 import type { ProcessLogger } from "./log.ts";
 import { Recording } from "./paper.ts";
-import { planReload } from "./reload.ts";
+import { Reloader } from "./reloader.ts";
 import { remindOfLostSources } from "./reminder.ts";
 import { routerIdentity } from "./router-identity.ts";
 
@@ -49,11 +50,13 @@ export async function runRouter(logger: ProcessLogger, options: RunOptions): Pro
   const identity = routerIdentity(build, config);
   const router = composeRouter(systemClock, logger, config, identity, (cluster) => recording.paper(cluster));
   const snapshot = () => takeSnapshot(systemClock, router, build, startedAt);
-  const admin = await open(logger, router, config, () => {
+  const access = new HttpAccess(systemClock, httpAccessOptions(config));
+  const running = new Reloader(logger, router, access, options);
+  const admin = await open(logger, router, config, access, () => {
     const metrics = new Metrics(snapshot);
     router.incidents.subscribe((incident) => metrics.observe(incident));
     const events = (cluster: string | null) => router.incidents.list(cluster);
-    return { snapshot, scrape: () => metrics.scrape(), events };
+    return { snapshot, scrape: () => metrics.scrape(), events, reload: () => running.reload() };
   });
   if (admin === "failed") {
     clearInterval(alive);
@@ -61,12 +64,12 @@ export async function runRouter(logger: ProcessLogger, options: RunOptions): Pro
   }
   const reminder = remindOfLostSources(systemClock, logger, router.observers);
   source.taken();
-  const running = new Reloader(logger, router, options);
-  hangup.on = () => running.reload();
+  running.admin = admin;
+  hangup.on = () => void running.reload();
   const watch = new FileWatch(
     systemClock,
     () => source.seen,
-    (paths) => running.filesChanged(paths),
+    (paths) => void running.filesChanged(paths),
   );
   logger.info({}, "pgsteer is running; SIGHUP reloads the configuration, SIGTERM stops");
 
@@ -121,16 +124,17 @@ async function open(
   logger: ProcessLogger,
   router: Router,
   config: Config,
-  sources: () => ConstructorParameters<typeof AdminServer>[1],
+  access: HttpAccess,
+  sources: () => AdminSources,
 ): Promise<AdminServer | null | "failed"> {
   const { http } = config;
   try {
     await router.dataPlane.start();
     router.start();
     if (http === null) return null;
-    const admin = new AdminServer(logger, sources(), http);
+    const admin = new AdminServer(systemClock, logger, sources(), access, http);
     await admin.open();
-    const url = `http://${formatAddress(http.address, admin.port)}`;
+    const url = `${http.tls === null ? "http" : "https"}://${formatAddress(http.address, admin.port)}`;
     logger.info(
       { address: http.address, port: admin.port, status: `pgsteer status --url ${url}` },
       "http is listening",
@@ -157,105 +161,4 @@ async function drain(logger: ProcessLogger, router: Router, timeoutMs: number, s
   await Promise.race([dataPlane.drain(timeoutMs), again]);
   const left = [...dataPlane.clients].length;
   if (left > 0) logger.warn({ clients: left }, "clients are cut off in the middle of their work");
-}
-
-/** The configuration in force, and how it changes. */
-class Reloader {
-  config: Config;
-  readonly #logger: ProcessLogger;
-  readonly #router: Router;
-  readonly #options: RunOptions;
-  #last: Promise<void> = Promise.resolve();
-
-  constructor(logger: ProcessLogger, router: Router, options: RunOptions) {
-    this.#logger = logger;
-    this.#router = router;
-    this.#options = options;
-    this.config = options.config;
-  }
-
-  /** One after the other, however fast the signals come. */
-  reload(): void {
-    this.#last = this.#last.then(() => this.#reload());
-  }
-
-  /** What the configuration points to has changed. */
-  filesChanged(paths: readonly string[]): void {
-    this.#last = this.#last.then(() => this.#readFilesAgain(paths));
-  }
-
-  async #reload(): Promise<void> {
-    const { file } = this.#options.source;
-    if (this.#router.dataPlane.draining) return;
-    if (file === null) return this.#logger.warn({}, "there is no configuration file to reload");
-    const loaded = this.#options.source.read();
-    if (!loaded.ok) {
-      for (const problem of loaded.problems) {
-        this.#logger.error({ remedy: problem.remedy }, describeProblem(file, problem));
-      }
-      return this.#logger.error({ problems: loaded.problems.length }, "not reloaded: the old configuration stays");
-    }
-    await this.#take(loaded, { file }, "configuration reloaded");
-  }
-
-  async #readFilesAgain(files: readonly string[]): Promise<void> {
-    const { source } = this.#options;
-    if (this.#router.dataPlane.draining) return;
-    const loaded = source.readFilesAgain();
-    if (!loaded.ok) {
-      for (const problem of loaded.problems) {
-        this.#logger.warn({ remedy: problem.remedy }, describeProblem(source.file, problem));
-      }
-      return this.#logger.warn({ files }, "files have changed and cannot be used: what was read before stays in force");
-    }
-    await this.#take(loaded, { files }, "files have changed and are in force");
-  }
-
-  async #take(
-    loaded: LoadedConfig & { ok: true },
-    what: Readonly<Record<string, unknown>>,
-    done: string,
-  ): Promise<void> {
-    for (const warning of loaded.warnings) this.#logger.warn({}, warning);
-    const plan = planReload(this.config, loaded.config);
-    if (!plan.ok) {
-      for (const reason of plan.reasons) this.#logger.error({}, reason);
-      return this.#logger.error({}, "not reloaded: the old configuration stays");
-    }
-    for (const setting of plan.kept) {
-      this.#logger.warn(
-        { setting },
-        `${setting} cannot change while pgsteer runs: the old value stays until a restart`,
-      );
-    }
-    if (!(await this.#apply(plan.config))) return;
-    this.#options.source.taken();
-    this.#logger.info(what, done);
-  }
-
-  /** Whether the new configuration is in force. */
-  async #apply(next: Config): Promise<boolean> {
-    const failure = await this.#give(next);
-    if (failure === null) {
-      this.config = next;
-      return true;
-    }
-    this.#logger.error({}, failure);
-    const worse = await this.#give(this.config);
-    if (worse === null) this.#logger.error({}, "not reloaded: the old configuration is in force again");
-    else this.#logger.error({}, `not reloaded, and an old listener could not be opened again: ${worse}`);
-    return false;
-  }
-
-  /** Why the data plane could not take the configuration; null when it has. */
-  async #give(config: Config): Promise<string | null> {
-    try {
-      await this.#router.dataPlane.reload(dataPlaneOptions(config));
-      return null;
-    } catch (error) {
-      const reason = describeListenError(error, config);
-      if (reason === null) throw error;
-      return reason;
-    }
-  }
 }

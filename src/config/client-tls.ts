@@ -5,7 +5,7 @@ import { type CertificatePair, type ClientTlsOptions, clientTlsContext, plainCli
 import type { Report } from "./decode.ts";
 import type { Path } from "./document.ts";
 import { readNamedFile, readPems, type Surroundings } from "./files.ts";
-import type { FileClientTls } from "./schema.ts";
+import type { FileClientTls } from "./schema-access.ts";
 
 const SECTION = "client_tls";
 const CRL_REMEDY = "write the list that the authority signed, PEM: -----BEGIN X509 CRL-----";

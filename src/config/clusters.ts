@@ -2,7 +2,6 @@
 // complete.
 
 import type { Secret } from "../auth/secret.ts";
-import type { ServerTlsOptions } from "../auth/tls-options.ts";
 import { formatAddress } from "../core/addresses.ts";
 import type {
   BasicCredentials,
@@ -14,7 +13,8 @@ import type {
 } from "./config.ts";
 import type { Path } from "./document.ts";
 import { givesPassword, type PasswordSettings, readPassword, readPems, type Surroundings } from "./files.ts";
-import type { FileCluster } from "./schema.ts";
+import type { FileCluster } from "./schema-cluster.ts";
+import { resolveServerTls } from "./server-tls.ts";
 
 function credentials(
   settings: PasswordSettings & { readonly user?: string | undefined },
@@ -102,23 +102,6 @@ function resolveSource(file: FileCluster, path: Path, around: Surroundings): Sou
       return { kind: "static", hosts: file.static.hosts };
     }
   }
-}
-
-function resolveServerTls(file: FileCluster["server_tls"], path: Path, around: Surroundings): ServerTlsOptions {
-  const { sslmode, ca_file } = file;
-  const verifies = sslmode === "verify-ca" || sslmode === "verify-full";
-  const { report } = around;
-  if (verifies && ca_file === undefined) {
-    report.problem([...path, "sslmode"], `is ${sslmode}, but there is no ca_file`, "add ca_file, or ca_file: system");
-  }
-  if (ca_file === "system" && sslmode !== "verify-full") {
-    report.problem([...path, "ca_file"], "is system, which proves nothing here", "set sslmode: verify-full");
-  } else if (ca_file !== undefined && !verifies && sslmode !== "require") {
-    report.warning([...path, "ca_file"], `is not used: sslmode is ${sslmode}`, "set sslmode: verify-full");
-  }
-  const { ca_file: _system, ...rest } = file;
-  const pems = readPems(ca_file === "system" ? rest : file, path, around);
-  return { sslmode, ...(pems ?? { ca: null, cert: null, key: null }) };
 }
 
 function resolveProbe(

@@ -1,6 +1,7 @@
 // The validated configuration: what the rest of pgsteer is composed from. Everything is resolved here: defaults filled
 // in, files read, secrets fetched, units counted. No module sees it whole; the composition root hands each its part.
 
+import type { AuthQuerySettings } from "../auth/auth-query-settings.ts";
 import type { ClientTlsOptions } from "../auth/client-tls.ts";
 import type { HbaRule } from "../auth/hba-rule.ts";
 import type { IdentMaps } from "../auth/ident-map.ts";
@@ -109,6 +110,9 @@ export interface HbaConfig {
 
 export interface AuthConfig {
   readonly type: "scram-sha-256" | "md5" | "password" | "trust" | "cert" | "hba";
+  /** Who may look over HTTP and change something, and who may look. */
+  readonly adminUsers: readonly string[];
+  readonly statsUsers: readonly string[];
   readonly users: ReadonlyMap<string, Secret>;
   /** Whether type `password` may be used without TLS. */
   readonly allowClearText: boolean;
@@ -188,6 +192,8 @@ export interface DatabaseConfig {
   readonly maxDbConnections: number | null;
   readonly maxDbClientConnections: number | null;
   readonly connectQuery: string | null;
+  /** How its users are asked for. */
+  readonly auth: { readonly user: string | null; readonly query: string | null; readonly dbname: string | null };
 }
 
 /** What differs for one user. Null: as for all. */
@@ -196,6 +202,15 @@ export interface UserConfig {
   readonly poolSize: number | null;
   readonly maxUserConnections: number | null;
   readonly maxUserClientConnections: number | null;
+}
+
+export interface HttpConfig {
+  readonly address: string;
+  readonly port: number;
+  /** PEM texts; null: HTTP in clear. `ca`: of the client certificates that are demanded, null where none are. */
+  readonly tls: { readonly cert: string; readonly key: string; readonly ca: string | null } | null;
+  /** An administrator's. */
+  readonly token: string | null;
 }
 
 export interface LogConfig {
@@ -209,6 +224,8 @@ export interface Config {
   /** At least one; names and addresses are unique. */
   readonly listeners: readonly ListenerConfig[];
   readonly auth: AuthConfig;
+  /** How users are asked for whom the userlist does not know. */
+  readonly authQuery: AuthQuerySettings;
   readonly clientTls: ClientTlsOptions;
   readonly pool: PoolConfig;
   readonly limits: LimitsConfig;
@@ -217,7 +234,7 @@ export interface Config {
   /** By name; those who are not listed are served as well. */
   readonly users: ReadonlyMap<string, UserConfig>;
   /** Null: no HTTP. */
-  readonly http: { readonly address: string; readonly port: number } | null;
+  readonly http: HttpConfig | null;
   readonly log: LogConfig;
 }
 

@@ -96,6 +96,7 @@ function resolveDatabase(
     maxDbConnections: file.max_db_connections ?? null,
     maxDbClientConnections: file.max_db_client_connections ?? null,
     connectQuery: file.connect_query ?? null,
+    auth: { user: file.auth_user ?? null, query: file.auth_query ?? null, dbname: file.auth_dbname ?? null },
   };
 }
 

@@ -5,12 +5,15 @@ import { plainClientTls } from "../auth/client-tls.ts";
 import type { Secret } from "../auth/secret.ts";
 import { formatAddress } from "../core/addresses.ts";
 import { millis } from "../core/units.ts";
+import { noAuthQuery } from "./auth-query.ts";
 import type { ClusterConfig, LoadedConfig, Problem } from "./config.ts";
 import { nearest } from "./decode.ts";
+import { defaultHttp } from "./http-settings.ts";
 import { defaultLimits } from "./limits-settings.ts";
 import { defaultListeners } from "./listeners.ts";
 import { defaultPoolSettings } from "./pool-settings.ts";
-import { httpSchema, logSchema } from "./schema.ts";
+import { logSchema } from "./schema.ts";
+import { httpSchema } from "./schema-access.ts";
 import { type HostPort, parseHostPort } from "./values.ts";
 
 const CLUSTER_NAME = "main";
@@ -139,19 +142,26 @@ function compose(url: ParsedUrl, hosts: readonly HostPort[]): LoadedConfig {
     probe,
     serverTls: { sslmode: url.sslmode, ca: null, cert: null, key: null },
   };
-  const { address, port } = httpSchema.parse({});
   return {
     ok: true,
     config: {
       clusters: new Map([[CLUSTER_NAME, cluster]]),
       listeners: defaultListeners(CLUSTER_NAME, pool),
-      auth: { type: "scram-sha-256", users: new Map([[url.user, secret]]), allowClearText: false, hba: null },
+      authQuery: noAuthQuery,
+      auth: {
+        type: "scram-sha-256",
+        users: new Map([[url.user, secret]]),
+        allowClearText: false,
+        hba: null,
+        adminUsers: [],
+        statsUsers: [],
+      },
       clientTls: plainClientTls("disable", null),
       pool,
       limits: defaultLimits(pool.maxClientConn),
       databases: null,
       users: new Map(),
-      http: { address, port },
+      http: defaultHttp(httpSchema.parse({})),
       log: logSchema.parse({}),
     },
     warnings: [],

@@ -7,7 +7,7 @@ import { IdentMaps, readIdentFile } from "../auth/ident-map.ts";
 import type { AuthConfig, HbaConfig } from "./config.ts";
 import type { Report } from "./decode.ts";
 import { fullName, type Surroundings } from "./files.ts";
-import type { FileAuth, FileClientTls } from "./schema.ts";
+import type { FileAuth, FileClientTls } from "./schema-access.ts";
 
 /** Problems of one file that are shown; more would bury the rest. */
 const FILE_PROBLEMS_MAX = 20;

@@ -1,7 +1,7 @@
 // The limits section of the file in the terms of the code, and what it says when it is left out.
 
 import type { LimitsConfig } from "./config.ts";
-import { type FileLimits, limitsSchema } from "./schema.ts";
+import { type FileLimits, limitsSchema } from "./schema-access.ts";
 
 /** All clients of a small pgsteer may come at once, and some that are no clients beside them. */
 const HALF_OPEN_MIN = 1_000;

@@ -3,7 +3,8 @@
 // against each other.
 
 import type { Secret } from "../auth/secret.ts";
-import { isSocketDirectory } from "../core/addresses.ts";
+import { isLocalListener } from "../core/addresses.ts";
+import { resolveAuthQuery } from "./auth-query.ts";
 import { resolveClientTls } from "./client-tls.ts";
 import { resolveCluster } from "./clusters.ts";
 import type { AuthConfig, ClusterConfig, ListenerConfig, LoadedConfig, Problem } from "./config.ts";
@@ -13,22 +14,14 @@ import { type ConfigDocument, keyOf, type Path, parseConfigDocument } from "./do
 import { type Environment, type ListFiles, type ReadFile, readUserlist, type Surroundings } from "./files.ts";
 import { foreignSettings } from "./foreign-settings.ts";
 import { asksPasswords, checkAccess, resolveHba } from "./hba-settings.ts";
+import { resolveHttp, warnAboutHttp } from "./http-settings.ts";
 import { checkKeepAlive } from "./keepalive.ts";
 import { resolveLimits } from "./limits-settings.ts";
 import { defaultListeners, type Endpoint, reportClashes, reportSameNames, resolveListener } from "./listeners.ts";
 import { resolvePool } from "./pool-settings.ts";
-import {
-  authSchema,
-  clientTlsSchema,
-  clusterSchema,
-  type FileAuth,
-  type FileHttp,
-  type FileListener,
-  type FilePool,
-  fileSchema,
-  listenerSchema,
-  poolSchema,
-} from "./schema.ts";
+import { type FileListener, type FilePool, fileSchema, listenerSchema, poolSchema } from "./schema.ts";
+import { authSchema, clientTlsSchema, type FileAuth, type FileHttp } from "./schema-access.ts";
+import { clusterSchema } from "./schema-cluster.ts";
 import { plainName } from "./values.ts";
 
 /** Clusters of one file. */
@@ -85,8 +78,9 @@ function checkTopLevel(root: unknown, report: Report): void {
 function resolveAuth(file: FileAuth, around: Surroundings): AuthConfig {
   const { report } = around;
   const hba = resolveHba(file, around);
-  if (file.file === undefined && (hba === null ? asksPasswords(file.type) : hba.asksPasswords)) {
-    const remedy = "add file: the name of a userlist, or type: trust";
+  const asks = hba === null ? asksPasswords(file.type) : hba.asksPasswords;
+  if (file.file === undefined && file.user === undefined && asks) {
+    const remedy = "add file: the name of a userlist, or user: the role that asks for others, or type: trust";
     report.problem(["auth", "file"], `is missing, and type ${file.type} needs secrets`, remedy);
   }
   if (file.allow_clear_text && file.type !== "password" && file.type !== "hba") {
@@ -94,7 +88,14 @@ function resolveAuth(file: FileAuth, around: Surroundings): AuthConfig {
   }
   const users = file.file === undefined ? null : readUserlist(file.file, ["auth", "file"], around);
   if (users !== null) warnAboutSecrets(file.type, users, report);
-  return { type: file.type, users: users ?? new Map(), allowClearText: file.allow_clear_text, hba };
+  return {
+    type: file.type,
+    users: users ?? new Map(),
+    allowClearText: file.allow_clear_text,
+    hba,
+    adminUsers: file.admin_users,
+    statsUsers: file.stats_users,
+  };
 }
 
 function warnAboutSecrets(type: AuthConfig["type"], users: ReadonlyMap<string, Secret>, report: Report): void {
@@ -228,6 +229,7 @@ export function loadConfig(
   const filePool = decodeSection(fileSchema.shape.pool, root, ["pool"], findings);
   const fileLimits = decodeSection(fileSchema.shape.limits, root, ["limits"], findings);
   const fileHttp = decodeSection(fileSchema.shape.http, root, ["http"], findings);
+  const http = fileHttp === null ? null : resolveHttp(fileHttp, around);
   const log = decodeSection(fileSchema.shape.log, root, ["log"], findings);
 
   if (filePool !== null) checkKeepAlive(filePool, findings);
@@ -236,29 +238,38 @@ export function loadConfig(
   if (auth !== null && fileClientTls !== null) checkAccess(auth, fileClientTls, findings);
   const { names, clusters } = loadClusters(root, auth?.users ?? new Map(), around);
   const databases = loadDatabases(root, auth?.users ?? new Map(), filePool, around);
+  const authQuery = fileAuth && resolveAuthQuery(fileAuth, databases, auth?.users ?? new Map(), around);
   const users = loadUsers(root, around.report);
   const listeners = loadListeners(root, names, filePool, fileHttp, findings);
   if (auth?.type === "password" && !auth.allowClearText && clientTls?.mode === "disable") {
     const message = "is password, which needs TLS, but client_tls.mode is disable";
     findings.problem(["auth", "type"], message, "set client_tls, or type: scram-sha-256, or allow_clear_text: true");
   }
-  if (auth?.type === "trust" && listeners.some(({ address }) => !isLoopback(address))) {
+  if (http !== null && auth !== null) warnAboutHttp(http, auth, findings);
+  if (auth?.type === "trust" && listeners.some(({ address }) => !isLocalListener(address))) {
     const message = "is trust, and a listener can be reached from other machines";
     findings.warning(["auth", "type"], message, "set type: scram-sha-256");
   }
 
   const incomplete = auth === null || clientTls === null || filePool === null || fileHttp === null || log === null;
-  if (incomplete || fileLimits === null || findings.problems.length > 0) return failed();
+  if (incomplete || authQuery === null || fileLimits === null || findings.problems.length > 0) return failed();
   const warnings = findings.warnings.toSorted((a, b) => a.line - b.line).map((warning) => warning.text);
   const limits = resolveLimits(fileLimits, filePool.max_client_conn);
-  const http = fileHttp.enabled ? { address: fileHttp.address, port: fileHttp.port } : null;
   return {
     ok: true,
-    config: { clusters, listeners, auth, clientTls, pool: resolvePool(filePool), limits, databases, users, http, log },
+    config: {
+      clusters,
+      listeners,
+      auth,
+      authQuery,
+      clientTls,
+      pool: resolvePool(filePool),
+      limits,
+      databases,
+      users,
+      http,
+      log,
+    },
     warnings,
   };
-}
-
-function isLoopback(address: string): boolean {
-  return isSocketDirectory(address) || address === "localhost" || address === "::1" || address.startsWith("127.");
 }

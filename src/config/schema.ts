@@ -1,14 +1,14 @@
-// Every setting of the configuration file: one row each, with its type, its default and what it does. Names and
+// Every setting of the configuration file, here and in the files schema-*.ts: one row each, with its type, its default and what it does. Names and
 // meanings are PgBouncer's where it has the same setting (https://www.pgbouncer.org/config.html). The documentation and
 // the JSON Schema for editors are made from these rows; resolve.ts checks what no row can know by itself.
 
 import { z } from "zod";
+import { authSchema, clientTlsSchema, httpSchema, limitsSchema } from "./schema-access.ts";
+import { clusterSchema } from "./schema-cluster.ts";
+import { count, countOrNone, flag, passwordRows } from "./schema-rows.ts";
 import {
   duration,
   fileMode,
-  hostPort,
-  httpUrl,
-  listenAddress,
   listenerAddress,
   listenPort,
   network,
@@ -19,86 +19,8 @@ import {
   wholeSeconds,
 } from "./values.ts";
 
-const flag = z.boolean();
-const count = z.int().min(1).max(1_000_000);
-const countOrNone = z.int().min(0).max(1_000_000);
 const poolMode = z.enum(["transaction", "session", "statement"]);
 const onSessionState = z.enum(["pin", "refuse", "ignore"]);
-
-const certFile = text.optional().describe("file with our certificate, PEM, followed by its intermediates");
-const keyFile = text.optional().describe("file with the private key of cert_file, PEM");
-const caFile = text.optional().describe("file with the certificates, PEM, that the other side's must descend from");
-const passwordRows = {
-  password: text.optional().describe("password in clear; prefer password_file or password_env"),
-  password_file: text.optional().describe("file whose content is the password; a final newline is not part of it"),
-  password_env: text.optional().describe("name of the environment variable that holds the password"),
-};
-
-const etcdSection = z.strictObject({
-  endpoints: z.array(httpUrl).min(1).max(64).describe("URLs of etcd's members, such as http://127.0.0.1:2379"),
-  user: text.optional().describe("etcd user, where etcd asks for one"),
-  ...passwordRows,
-  ca_file: caFile,
-  cert_file: certFile,
-  key_file: keyFile,
-});
-
-const patroniSection = z.strictObject({
-  urls: z
-    .array(httpUrl)
-    .max(64)
-    .prefault([])
-    .describe("Patroni REST URLs of some or all members, such as http://127.0.0.1:8008"),
-  user: text.optional().describe("user of Patroni's REST API, where it asks for one"),
-  ...passwordRows,
-  ca_file: caFile,
-  cert_file: certFile,
-  key_file: keyFile,
-});
-
-const staticSection = z.strictObject({
-  hosts: z
-    .array(hostPort)
-    .min(1)
-    .max(64)
-    .describe("the PostgreSQL servers, host:port or /directory/of/socket:port; roles are found by asking them"),
-});
-
-const probeSection = z.strictObject({
-  user: text
-    .prefault("pgsteer")
-    .describe("role that asks each member whether it is in recovery and how far it has replayed"),
-  ...passwordRows,
-  database: text.prefault("postgres").describe("database to which the probes connect"),
-  interval: positiveDuration.prefault("1s").describe("time between two probes of a member"),
-  timeout: positiveDuration.prefault("2s").describe("a probe that takes longer counts as unreachable"),
-});
-
-const serverTlsSection = z.strictObject({
-  sslmode: z
-    .enum(["disable", "allow", "prefer", "require", "verify-ca", "verify-full"])
-    .default("prefer")
-    .describe("TLS towards PostgreSQL, as libpq's sslmode"),
-  ca_file: text
-    .optional()
-    .describe("file with the certificates, PEM, that the servers' must descend from, or `system` for the system's"),
-  cert_file: certFile,
-  key_file: keyFile,
-});
-
-/** One cluster: where its topology comes from, how it is probed, how its servers are reached. */
-export const clusterSchema = z.strictObject({
-  source: z
-    .enum(["etcd", "patroni", "static"])
-    .describe("where the topology comes from: etcd, patroni (REST) or static"),
-  scope: text.optional().describe("Patroni's scope, its name for the cluster; the cluster's name here when omitted"),
-  namespace: text.prefault("/service").describe("Patroni's namespace in the DCS"),
-  etcd: etcdSection.optional().describe("how to reach etcd"),
-  patroni: patroniSection.optional().describe("how to reach Patroni's REST API"),
-  static: staticSection.optional().describe("the servers of a static cluster"),
-  probe: probeSection.prefault({}).describe("SQL probes of each member"),
-  server_tls: serverTlsSection.prefault({}).describe("TLS towards PostgreSQL"),
-});
 
 /** One listener: where clients connect and what they get there. */
 export const listenerSchema = z.strictObject({
@@ -133,44 +55,6 @@ export const listenerSchema = z.strictObject({
     .enum(["allow", "refuse"])
     .optional()
     .describe("whether replication connections are passed to the leader (default allow); not for read"),
-});
-
-/** How clients prove who they are. */
-export const authSchema = z.strictObject({
-  type: z
-    .enum(["scram-sha-256", "md5", "password", "trust", "cert", "hba"])
-    .default("scram-sha-256")
-    .describe("how clients log in; cert: by a certificate that names its user; hba: as the rules of hba_file say"),
-  hba_file: text.optional().describe("file with rules who may log in and how, as PostgreSQL's pg_hba.conf"),
-  ident_file: text
-    .optional()
-    .describe("file with maps from certificates' names to users, as PostgreSQL's pg_ident.conf"),
-  file: text.optional().describe('file with one `"user" "password or secret"` per line, as PgBouncer\'s userlist.txt'),
-  allow_clear_text: flag.default(false).describe("let type password send passwords over connections without TLS"),
-});
-
-/** TLS towards clients. */
-export const clientTlsSchema = z.strictObject({
-  mode: z
-    .enum(["disable", "allow", "prefer", "require", "verify-ca", "verify-full"])
-    .default("disable")
-    .describe("disable, allow or prefer (if the client asks), require, verify-ca or verify-full (a certificate, too)"),
-  cert_file: certFile,
-  key_file: keyFile,
-  ca_file: text
-    .optional()
-    .describe("file with the certificates, PEM, that clients' must descend from; without it they are asked for none"),
-  crl_file: text
-    .optional()
-    .describe("file with the certificates of clients that are revoked, PEM, as the authority lists them"),
-  protocols: text.optional().describe("versions of TLS: secure (default; 1.2 and 1.3), tlsv1.2, tlsv1.3"),
-  ciphers: text.optional().describe("ciphers for TLS 1.2 as OpenSSL writes them; default: Node.js's"),
-  tls13_ciphers: text.optional().describe("ciphers for TLS 1.3, parted by colons; all when omitted"),
-  ecdhcurve: text.optional().describe("curves for the key exchange, parted by colons; auto when omitted"),
-  sni: z
-    .record(text, z.strictObject({ cert_file: certFile, key_file: keyFile }))
-    .optional()
-    .describe("other certificates by the name that a client asks for, *.name for all names below it"),
 });
 
 /** Pooling and its limits. A duration of 0 means "never" wherever it is allowed. */
@@ -264,31 +148,6 @@ export const poolSchema = z.strictObject({
     .describe("how long open transactions may go on at shutdown or switchover"),
 });
 
-/** What strangers may do. No honest client meets the defaults. */
-export const limitsSchema = z.strictObject({
-  max_connections_per_address: countOrNone
-    .default(0)
-    .describe("connections at once from one address, or one /64 of IPv6; 0: no limit but max_client_conn"),
-  max_half_open: count
-    .optional()
-    .describe("connections that have not logged in yet; when omitted max_client_conn, but at least 1000"),
-  max_half_open_per_address: count.optional().describe("of these, from one address; max_half_open when omitted"),
-  tls_handshakes_per_second: countOrNone
-    .default(200)
-    .describe("TLS handshakes that are begun in a second, more wait for their turn; 0: any number"),
-  auth_failures_per_minute: countOrNone
-    .default(300)
-    .describe("failed logins from one address after which its connections are refused for a while; 0: any number"),
-  cancels_per_second: countOrNone
-    .default(100)
-    .describe("cancel requests from one address, ten seconds' worth at once; more are closed unheard; 0: any number"),
-  unlimited_networks: z
-    .array(network)
-    .max(64)
-    .prefault(["127.0.0.1", "::1"])
-    .describe("networks to which no limit per address applies, but cancels_per_second"),
-});
-
 /** One database: where it leads, and what differs from `pool`. */
 export const databaseSchema = z.strictObject({
   dbname: text.optional().describe("its name in PostgreSQL; the same when omitted"),
@@ -302,6 +161,9 @@ export const databaseSchema = z.strictObject({
   max_db_client_connections: countOrNone
     .optional()
     .describe("clients at once; pool.max_db_client_connections when omitted"),
+  auth_user: text.optional().describe("auth.user for this database; its password comes from auth.file"),
+  auth_query: text.optional().describe("auth.query for this database"),
+  auth_dbname: text.optional().describe("auth.dbname for this database"),
   connect_query: text.optional().describe("run on each new server before it is lent, and after each reset query"),
 });
 
@@ -315,13 +177,6 @@ export const userSchema = z.strictObject({
   max_user_client_connections: countOrNone
     .optional()
     .describe("clients at once; pool.max_user_client_connections when omitted"),
-});
-
-/** The HTTP endpoints: health checks, metrics, topology, status page. */
-export const httpSchema = z.strictObject({
-  enabled: flag.default(true).describe("whether to serve HTTP at all"),
-  address: listenAddress.prefault("127.0.0.1").describe("address to listen on"),
-  port: listenPort.default(7000).describe("TCP port"),
 });
 
 /** The log. */
@@ -354,12 +209,7 @@ export const fileSchema = z.strictObject({
   log: logSchema.prefault({}).describe("the log"),
 });
 
-export type FileCluster = z.output<typeof clusterSchema>;
 export type FileListener = z.output<typeof listenerSchema>;
-export type FileAuth = z.output<typeof authSchema>;
-export type FileClientTls = z.output<typeof clientTlsSchema>;
 export type FilePool = z.output<typeof poolSchema>;
-export type FileLimits = z.output<typeof limitsSchema>;
 export type FileDatabase = z.output<typeof databaseSchema>;
 export type FileUser = z.output<typeof userSchema>;
-export type FileHttp = z.output<typeof httpSchema>;

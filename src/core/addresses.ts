@@ -23,6 +23,10 @@ export function formatAddress(host: string, port: number): string {
 export const hostOf = (formatted: string): string =>
   formatted.slice(0, formatted.lastIndexOf(":")).replace(/^\[|\]$/g, "");
 
+/** Whether whoever listens on `address` is reached from this machine alone. */
+export const isLocalListener = (address: string): boolean =>
+  isSocketDirectory(address) || address === "localhost" || address === "::1" || address.startsWith("127.");
+
 /** A peer's address without the disguise that a socket for both IP versions gives to IPv4: `::ffff:10.0.0.1` is `10.0.0.1`. */
 export const plainAddress = (address: string): string => address.replace(/^::ffff:(?=\d+\.\d+\.\d+\.\d+$)/i, "");
 

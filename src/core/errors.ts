@@ -29,6 +29,8 @@ export const errorTable = {
   unsupported_protocol: row("0A000", "FATAL", false),
   invalid_authorization: row("28000", "FATAL", false),
   password_failed: row("28P01", "FATAL", false),
+  auth_unavailable: row("57P03", "FATAL", true),
+  password_unconfirmed: row("57P03", "FATAL", true),
   unknown_database: row("3D000", "FATAL", false),
   feature_not_supported: row("0A000", "FATAL", false),
   invalid_parameter: row("22023", "FATAL", false),

@@ -9,6 +9,16 @@ export const PROXY_HEADER_BYTES_MAX = 4_096;
 export const AUTH_MESSAGE_BYTES_MAX = 65_535;
 /** Users of a cluster whose proven SCRAM keys are kept for logins to servers; those that were unused for longest go first. */
 export const PROVEN_KEYS_MAX = 10_000;
+/** Users of a cluster whose answers to auth_query are remembered; only those who exist are. Those that were unused for longest go first. */
+export const AUTH_ANSWERS_MAX = 10_000;
+/** Questions to auth_query at once, of different users; one more is refused as if nobody could be asked. */
+export const AUTH_QUESTIONS_MAX = 10_000;
+/** A member that has not answered auth_query by then is left alone, and the next one is asked. */
+export const AUTH_QUESTION_MS = 5_000;
+/** After every member has refused auth_user nobody is asked for so long: its password is wrong, and will be for a while. */
+export const AUTH_RETRY_MS = 1_000;
+/** Connections of auth_query to one cluster at once: one for each database in which it is asked. */
+export const AUTH_CONNECTIONS_MAX = 16;
 /** Path of a Unix-domain socket: Linux's sun_path, without its final zero. */
 export const SOCKET_PATH_BYTES_MAX = 107;
 /** Any message after login: PostgreSQL's own limit (PQ_LARGE_MESSAGE_LIMIT, MaxAllocSize - 1). Bodies are never buffered whole. */

@@ -1,6 +1,7 @@
 // Everything that pgsteer knows of itself at one moment, as plain values: what /metrics, /topology and the console show. Times are
 // ages in seconds, positions and revisions are text, so that it can be written as JSON as it is.
 
+import type { AuthQueryCounters } from "../auth/auth-query.ts";
 import type { Clock } from "../core/clock.ts";
 import { type ErrorCode, errorTable } from "../core/errors.ts";
 import type { PoolMode } from "../core/pool-mode.ts";
@@ -94,6 +95,8 @@ export interface ClusterSnapshot {
   readonly members: readonly MemberSnapshot[];
   /** Clients for whom no member can be named now. */
   readonly heldClients: number;
+  /** What auth_query has come to since the start. */
+  readonly authQueries: Readonly<AuthQueryCounters>;
   /** What changes of leader have cost. */
   readonly incidents: IncidentTotals;
   readonly pools: readonly PoolSnapshot[];
@@ -175,7 +178,12 @@ export function takeSnapshot(clock: Clock, observed: Observed, build: Build, sta
   const clusterOf = (steering: Steering): ClusterSnapshot => {
     const { cluster } = steering;
     const coordination = coordinators.get(cluster)?.standing ?? null;
-    return clusterSnapshot(steering, { incidents: incidents.totals(cluster), coordination }, listeners, now);
+    const seen = {
+      incidents: incidents.totals(cluster),
+      coordination,
+      authQueries: dataPlane.identification.counters(cluster),
+    };
+    return clusterSnapshot(steering, seen, listeners, now);
   };
   const listeners = [...dataPlane.listeners];
   return {
@@ -190,7 +198,7 @@ export function takeSnapshot(clock: Clock, observed: Observed, build: Build, sta
 
 function clusterSnapshot(
   steering: Steering,
-  seen: Pick<ClusterSnapshot, "incidents" | "coordination">,
+  seen: Pick<ClusterSnapshot, "incidents" | "coordination" | "authQueries">,
   listeners: readonly ActiveListener[],
   now: Millis,
 ): ClusterSnapshot {

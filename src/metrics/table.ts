@@ -1,6 +1,7 @@
 // Every metric of our own: one row each, with its name, its help for the person who reads a dashboard, its labels and how it is read
 // from a snapshot. Labels hold only what is bounded: names from the configuration and from Patroni, and words from our own lists.
 
+import { authRows } from "./auth-rows.ts";
 import { incidentRows } from "./incident-rows.ts";
 import { known, type MetricRow, ofClusters, type Reader, type Sample, type SampledRow, truth } from "./metric-row.ts";
 import type { CauseCount, ListenerSnapshot, MemberSnapshot, ServerTotals, Snapshot } from "./snapshot.ts";
@@ -271,6 +272,7 @@ export const metricTable: readonly MetricRow[] = [
   ...clusterRows,
   ...memberRows,
   ...serverRows,
+  ...authRows,
   ...clientRows,
   ...incidentRows,
 ];

@@ -257,8 +257,11 @@ export class ServerLogin implements TransportSink, FrameSink {
   #authenticate(code: number, payload: Buffer): void {
     const step = this.#authentication?.request(code, payload);
     if (step === undefined) return;
-    if (step.kind === "send") this.#transport.write(passwordMessage(step.body));
-    else if (step.kind === "failed")
+    if (step.kind === "send") {
+      this.#transport.write(passwordMessage(step.body));
+      // A password may be in it.
+      step.body.fill(0);
+    } else if (step.kind === "failed")
       this.#fail({ kind: "ours", error: step.error, transient: false, reason: step.error.message });
   }
 

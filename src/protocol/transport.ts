@@ -99,7 +99,11 @@ export class Transport {
     });
     // TLS takes the bytes from below and has memory of its own.
     this.#received = null;
-    this.#socket = make(this.#socket);
+    const secure = make(this.#socket);
+    this.#socket = secure;
+    // A TLSSocket that is a server's without a tls.Server keeps to itself what goes wrong behind the handshake: a record that is
+    // forged would leave the connection there for good.
+    secure.on("_tlsError", (error: Error) => secure.destroy(error));
     this.#listen();
   }
 

@@ -9,10 +9,9 @@ import {
   certificateMissing,
   type PeerCertificateFacts,
 } from "../auth/access.ts";
-import { endPointBinding } from "../auth/channel-binding.ts";
 import { type AuthStep, ClientAuthentication } from "../auth/client-authentication.ts";
 import type { ClientTls } from "../auth/client-tls.ts";
-import type { Credentials } from "../auth/credentials.ts";
+import type { Credentials, SecretOrigin } from "../auth/credentials.ts";
 import type { ScramDerivations } from "../auth/scram.ts";
 import type { Secret } from "../auth/secret.ts";
 import { ALPN_POSTGRESQL } from "../auth/tls-options.ts";
@@ -25,7 +24,7 @@ import { decodeStartup, type StartupPacket, spokenMinor, startupPacketLength } f
 import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { MessageWriter } from "../protocol/writer.ts";
 import { type ClientFacts, clientFacts, type StartupRules } from "./client-facts.ts";
-import { peerCertificate, secureSocket } from "./client-tls-socket.ts";
+import { channelBinding, handshakeReason, peerCertificate, secureSocket } from "./client-tls-socket.ts";
 
 /** How clients log in. */
 export interface ClientLoginOptions {
@@ -85,6 +84,8 @@ export class ClientLogin implements TransportSink {
   /** While its user is looked up, or its TLS handshake waits for its turn: gives that up. */
   #giveUpLookup: (() => void) | null = null;
   #authentication: ClientAuthentication | null = null;
+  /** Of the secret that it judges by, where that may be out of date. */
+  #origin: SecretOrigin | null = null;
   #over = false;
 
   constructor(transport: Transport, peer: Peer, options: ClientLoginOptions, sink: ClientLoginSink) {
@@ -275,7 +276,7 @@ export class ClientLogin implements TransportSink {
 
   /** How this one has to prove who it is, if it may at all. */
   #judge({ user, database, replication }: ClientFacts): void {
-    const { rules, credentials } = this.#options;
+    const { rules } = this.#options;
     const decision = rules.decide({
       address: this.#peer.ip,
       tls: this.#tls,
@@ -288,20 +289,44 @@ export class ClientLogin implements TransportSink {
     const { method, afterwards } = decision;
     this.#afterwards = afterwards;
     if (method === "trust") return this.#authenticate(user, method, null);
+    this.#lookUp(user, database, (secret, origin) => {
+      this.#origin = origin;
+      this.#authenticate(user, method, secret);
+    });
+  }
+
+  /** `then` is called with the answer, at once or later; not where it cannot be known, which ends the login. */
+  #lookUp(user: string, database: string, then: (secret: Secret | null, origin: SecretOrigin | null) => void): void {
     let answered = false;
-    const over = (then: () => void): void => {
+    const over = (end: () => void): void => {
       answered = true;
-      if (this.#giveUpLookup === null) return then();
+      if (this.#giveUpLookup === null) return end();
       this.#giveUpLookup = null;
-      then();
+      end();
       this.#transport.resume();
       this.#advanceSafely();
     };
-    const giveUp = credentials.lookup(user, database, {
-      found: (secret) => over(() => this.#authenticate(user, method, secret)),
+    const giveUp = this.#options.credentials.lookup(user, database, {
+      found: (secret, origin) => over(() => then(secret, origin ?? null)),
       unknown: (error) => over(() => this.#refuse(error)),
     });
     if (!answered) this.#giveUpLookup = giveUp;
+  }
+
+  /** What was known of the user may be out of date: if it can be, it is asked for now, and the same answer judged by it. */
+  #failed({ error, again }: AuthStep & { kind: "failed" }): void {
+    const facts = this.#facts;
+    const origin = this.#origin;
+    if (error.code !== "password_failed" || facts === null) return this.#refuse(error);
+    const { user, database } = facts;
+    this.#options.credentials.failed(user, database);
+    this.#origin = null;
+    if (origin?.kind === "stale") return this.#refuse(origin.error);
+    if (origin === null || again === undefined) return this.#refuse(error);
+    this.#lookUp(user, database, (secret, now) => {
+      this.#origin = now?.kind === "stale" ? now : null;
+      this.#advance(again(secret));
+    });
   }
 
   #authenticate(user: string, method: ClientAuthenticationMethod, secret: Secret | null): void {
@@ -330,7 +355,11 @@ export class ClientLogin implements TransportSink {
       throw new ProxyError("protocol_violation", "invalid message length");
     }
     if (this.#received.length < length + 1) return false;
-    this.#advance(authentication.answer(this.#take(length + 1).subarray(HEADER_BYTES)));
+    const body = this.#take(length + 1).subarray(HEADER_BYTES);
+    const step = authentication.answer(body);
+    // A password may be in it.
+    if (!("again" in step)) body.fill(0);
+    this.#advance(step);
     return true;
   }
 
@@ -340,7 +369,7 @@ export class ClientLogin implements TransportSink {
         this.#transport.write(authentication(step.code, step.payload).finish());
         return;
       case "failed":
-        return this.#refuse(step.error);
+        return this.#failed(step);
       case "ok": {
         if (this.#afterwards !== null) {
           if (step.final !== undefined) this.#transport.write(authentication(12, step.final).finish());
@@ -359,21 +388,8 @@ export class ClientLogin implements TransportSink {
   }
 }
 
-/** What ties a login to our certificate, as the client sees it. */
-function channelBinding(socket: Socket): Buffer | null {
-  const certificate = socket instanceof TLSSocket ? socket.getX509Certificate() : undefined;
-  return certificate === undefined ? null : endPointBinding(certificate.raw);
-}
-
 function inClear(request: string): ProxyError {
   return new ProxyError("protocol_violation", `received unencrypted data after ${request}`, {
     detail: "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
   });
-}
-
-/** OpenSSL's own words, without their place in its sources. */
-function handshakeReason(error: Error | null): string {
-  if (error === null) return "the client has broken it off";
-  const reason: unknown = "reason" in error ? error.reason : undefined;
-  return typeof reason === "string" ? reason : error.message;
 }

@@ -5,6 +5,7 @@
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import type { PeerCertificateFacts } from "../auth/access.ts";
+import { endPointBinding } from "../auth/channel-binding.ts";
 import type { ClientTls } from "../auth/client-tls.ts";
 import { ALPN_POSTGRESQL } from "../auth/tls-options.ts";
 import { assert } from "../core/assert.ts";
@@ -69,4 +70,17 @@ function distinguishedName(subject: string | undefined): string {
   const bytesOf = (letter: string): string =>
     Array.from(Buffer.from(letter), (byte) => `\\${byte.toString(16).toUpperCase().padStart(2, "0")}`).join("");
   return reversed.join(",").replaceAll(/[^\0-\x7f]/gu, bytesOf);
+}
+
+/** What ties a login to our certificate, as the client sees it. */
+export function channelBinding(socket: Socket): Buffer | null {
+  const certificate = socket instanceof TLSSocket ? socket.getX509Certificate() : undefined;
+  return certificate === undefined ? null : endPointBinding(certificate.raw);
+}
+
+/** OpenSSL's own words, without their place in its sources. */
+export function handshakeReason(error: Error | null): string {
+  if (error === null) return "the client has broken it off";
+  const reason: unknown = "reason" in error ? error.reason : undefined;
+  return typeof reason === "string" ? reason : error.message;
 }

@@ -30,7 +30,7 @@ import type { ClientTimeouts } from "./client-times.ts";
 import { Directory, type DirectoryOptions } from "./directory.ts";
 import { Door, type DoorLimits, type Visit } from "./door.ts";
 import { Farewells } from "./farewells.ts";
-import { Identification, type IdentificationOptions } from "./identification.ts";
+import { Identification, type IdentificationOptions, type IdentificationTerms } from "./identification.ts";
 import { Listener } from "./listener.ts";
 import { LoginLog } from "./login-log.ts";
 import { networkTest } from "./networks.ts";
@@ -102,7 +102,7 @@ export class DataPlane implements ReceptionOwner {
   readonly #cancels: CancelKeys;
   readonly #statements = new StatementRegistry();
   readonly #effects = new SessionEffects();
-  readonly #identification: Identification;
+  readonly identification: Identification;
   readonly #sweeper: Timer;
   readonly #door: Door;
   readonly #farewells: Farewells;
@@ -133,7 +133,7 @@ export class DataPlane implements ReceptionOwner {
     this.#directory = new Directory(options.directory);
     this.#quotas = new Quotas(clock, this.#directory);
     this.#seats = new Seats(this.#directory);
-    this.#identification = new Identification(feeds.keys(), options.identification);
+    this.identification = new Identification(clock, logger, feeds, this.#identificationTerms());
     this.#cancels = new CancelKeys(clock, randomBytes);
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
     this.#door = new Door(clock, options.door);
@@ -193,10 +193,10 @@ export class DataPlane implements ReceptionOwner {
   /** Takes new settings: connections that are open stay as they are; new ones follow the new settings. */
   async reload(options: DataPlaneOptions): Promise<void> {
     this.#options = options;
-    this.#identification.reconfigure(options.identification);
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
     this.#door.reconfigure(options.door);
     this.#directory = new Directory(options.directory);
+    this.identification.reconfigure(this.#identificationTerms());
     this.#quotas.reconfigure(this.#directory);
     this.#seats.reconfigure(this.#directory);
     for (const [cluster, steering] of this.#steerings) steering.reconfigure(this.#steeringOptions(cluster));
@@ -231,6 +231,7 @@ export class DataPlane implements ReceptionOwner {
     this.#sweeper.cancel();
     for (const { listener } of this.#listeners.values()) listener.close();
     for (const steering of this.#steerings.values()) steering.close();
+    this.identification.close();
   }
 
   async #listen(options: ListenerOptions): Promise<void> {
@@ -297,7 +298,7 @@ export class DataPlane implements ReceptionOwner {
       listener: options.name,
       local: isSocketDirectory(options.address),
       believesProxy,
-      login: this.#identification.login(options.cluster, {
+      login: this.identification.login(options.cluster, {
         startup: startupRules(options, settings),
         admit: () => this.#admit(),
       }),
@@ -317,14 +318,20 @@ export class DataPlane implements ReceptionOwner {
     };
   }
 
+  #identificationTerms(): IdentificationTerms {
+    const { identification, serverTls } = this.#options;
+    const directory = this.#directory;
+    return { options: identification, serverTls, dbnameOf: (database) => directory.dbnameOf(database) };
+  }
+
   #steeringOptions(cluster: string): SteeringOptions {
     const tls = this.#options.serverTls.get(cluster);
     assert(tls !== undefined, `cluster ${cluster} has no TLS options`);
     return {
-      credentials: this.#identification.credentials(cluster),
+      credentials: this.identification.credentials(cluster),
       tls,
       random: randomBytes,
-      derivations: this.#identification.derivations,
+      derivations: this.identification.derivations,
       directory: this.#directory,
     };
   }

@@ -68,8 +68,12 @@ export class Directory implements QuotaLimits {
   }
 
   #placeOf(database: string, user: string): Place {
-    const entry = this.#database(database);
-    return { database, dbname: entry?.dbname ?? database, user: entry?.user ?? user };
+    return { database, dbname: this.dbnameOf(database), user: this.#database(database)?.user ?? user };
+  }
+
+  /** The name in PostgreSQL of a database that clients ask for. */
+  dbnameOf(database: string): string {
+    return this.#database(database)?.dbname ?? database;
   }
 
   /** Where a client of this name, who asks for this database, is led; or the error that PostgreSQL has for it. */

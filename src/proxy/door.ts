@@ -4,25 +4,22 @@
 
 import type { Clock } from "../core/clock.ts";
 import { ProxyError } from "../core/errors.ts";
-import { FAILURE_DELAY_MS_MAX, HALF_OPEN_YOUNG_MS } from "../core/limits.ts";
-import { type Millis, millis } from "../core/units.ts";
+import { HALF_OPEN_YOUNG_MS } from "../core/limits.ts";
+import type { Millis } from "../core/units.ts";
 import { Buckets } from "./buckets.ts";
 import { Crowd } from "./crowd.ts";
+import { FailedLogins, type FailureLimits } from "./failed-logins.ts";
 import { Handshakes } from "./handshakes.ts";
-import { networkTest } from "./networks.ts";
 import { LOCAL_ORIGIN, originOf } from "./origin.ts";
 
 /** The section `limits`. 0: no limit. */
-export interface DoorLimits {
+export interface DoorLimits extends FailureLimits {
   readonly maxConnectionsPerAddress: number;
   /** Never 0, as is the next. */
   readonly maxHalfOpen: number;
   readonly maxHalfOpenPerAddress: number;
   readonly tlsHandshakesPerSecond: number;
-  readonly authFailuresPerMinute: number;
   readonly cancelsPerSecond: number;
-  /** Networks to which no limit per address applies. */
-  readonly unlimitedNetworks: readonly string[];
 }
 
 /** A connection that has not logged in. */
@@ -32,31 +29,24 @@ export interface Guest {
   makeRoom(error: ProxyError): void;
 }
 
-const MINUTE_MS = 60_000;
 /** Seconds' worth of cancel requests that may come at once: an application that gives up may have many to cancel. */
 const CANCEL_BURST_S = 10;
-/** Failed logins that are answered at once, as typing errors are. */
-const FAILURES_FREE = 3;
-/** The first delay after these; each further failure doubles it. */
-const FAILURE_DELAY_MS = 100;
 
 export class Door {
   readonly #clock: Clock;
   readonly #connections = new Map<string, number>();
   readonly #crowd = new Crowd<Guest>();
-  readonly #failures: Buckets;
+  readonly #failures: FailedLogins;
   readonly #cancels: Buckets;
   readonly handshakes: Handshakes;
   #limits: DoorLimits;
-  #unlimited: (address: string) => boolean;
   /** Connections that have logged in. */
   #settled = 0;
 
   constructor(clock: Clock, limits: DoorLimits) {
     this.#clock = clock;
     this.#limits = limits;
-    this.#unlimited = networkTest(limits.unlimitedNetworks);
-    this.#failures = new Buckets(clock, limits.authFailuresPerMinute, MINUTE_MS);
+    this.#failures = new FailedLogins(clock, limits);
     this.#cancels = new Buckets(clock, limits.cancelsPerSecond * CANCEL_BURST_S, CANCEL_BURST_S * 1000);
     this.handshakes = new Handshakes(clock, limits.tlsHandshakesPerSecond);
   }
@@ -64,8 +54,7 @@ export class Door {
   /** Takes new limits; who is in stays. */
   reconfigure(limits: DoorLimits): void {
     this.#limits = limits;
-    this.#unlimited = networkTest(limits.unlimitedNetworks);
-    this.#failures.resize(limits.authFailuresPerMinute);
+    this.#failures.reconfigure(limits);
     this.#cancels.resize(limits.cancelsPerSecond * CANCEL_BURST_S);
     this.handshakes.resize(limits.tlsHandshakesPerSecond);
   }
@@ -82,17 +71,17 @@ export class Door {
 
   /** Lets one in from `address`, null over a Unix-domain socket; or says why not. */
   enter(address: string | null): Visit | ProxyError {
-    const limited = address !== null && !this.#unlimited(address);
+    const limited = address !== null && this.#failures.limited(address);
     const origin = address === null ? LOCAL_ORIGIN : originOf(address);
     if (limited) {
-      if (this.#failures.full(origin)) return tooManyFailures();
+      if (this.#failures.blocked(address)) return tooManyFailures();
       const most = this.#limits.maxConnectionsPerAddress;
       if (most > 0 && (this.#connections.get(origin) ?? 0) >= most) return tooManyFromAddress();
     }
     const full = this.#makeRoom(origin);
     if (full !== null) return full;
     this.#connections.set(origin, (this.#connections.get(origin) ?? 0) + 1);
-    return new Visit(this, origin, limited);
+    return new Visit(this, origin, limited ? address : null);
   }
 
   /** The error for one from `origin`, where nobody has to make room for it. */
@@ -131,9 +120,8 @@ export class Door {
   }
 
   /** Counts a failed login. Returns how long its answer has to wait. */
-  failed(origin: string): Millis {
-    const beyond = this.#failures.add(origin) - FAILURES_FREE;
-    return millis(beyond <= 0 ? 0 : Math.min(FAILURE_DELAY_MS * 2 ** Math.floor(beyond), FAILURE_DELAY_MS_MAX));
+  failed(address: string | null): Millis {
+    return this.#failures.failed(address);
   }
 
   mayCancel(origin: string): boolean {
@@ -147,14 +135,15 @@ export class Door {
 export class Visit {
   readonly #door: Door;
   #origin: string;
-  #limited: boolean;
+  /** Null where the limits per address do not apply. */
+  #address: string | null;
   #guest: Guest | null = null;
   #state: "standing" | "settled" | "gone" = "standing";
 
-  constructor(door: Door, origin: string, limited: boolean) {
+  constructor(door: Door, origin: string, address: string | null) {
     this.#door = door;
     this.#origin = origin;
-    this.#limited = limited;
+    this.#address = address;
   }
 
   get origin(): string {
@@ -163,7 +152,7 @@ export class Visit {
 
   /** Whether the limits per address apply to it. */
   get limited(): boolean {
-    return this.#limited;
+    return this.#address !== null;
   }
 
   /** From now on `guest` may be asked to make room. */
@@ -181,7 +170,7 @@ export class Visit {
     if (visit instanceof ProxyError) return visit;
     this.#state = "standing";
     this.#origin = visit.#origin;
-    this.#limited = visit.#limited;
+    this.#address = visit.#address;
     if (guest !== null) this.begin(guest);
     return null;
   }
@@ -199,7 +188,7 @@ export class Visit {
 
   /** It has failed to prove who it is. Returns how long the answer has to wait. */
   failed(): Millis {
-    return this.#limited ? this.#door.failed(this.#origin) : millis(0);
+    return this.#door.failed(this.#address);
   }
 
   /** Whether it may send one more cancel request: keys that are guessed are guessed from anywhere. */

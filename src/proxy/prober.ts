@@ -34,11 +34,16 @@ LEFT JOIN pg_catalog.pg_stat_wal_receiver w ON r.recovering`;
 /** One connection per member, kept open. Closing is final. */
 export class PoolProber implements SqlProber {
   readonly #clock: Clock;
-  readonly #options: ProberOptions;
-  readonly #connections = new Map<MemberName, { where: string; connection: ProbeConnection }>();
+  #options: ProberOptions;
+  readonly #connections = new Map<MemberName, { where: string; options: ProberOptions; connection: ProbeConnection }>();
 
   constructor(clock: Clock, options: ProberOptions) {
     this.#clock = clock;
+    this.#options = options;
+  }
+
+  /** Each member's next probe logs in as the new settings say. */
+  reconfigure(options: ProberOptions): void {
     this.#options = options;
   }
 
@@ -62,10 +67,11 @@ export class PoolProber implements SqlProber {
   #connectionTo({ member, host, port }: ProbeTarget): ProbeConnection {
     const where = `${host} ${port}`;
     const known = this.#connections.get(member);
-    if (known?.where === where) return known.connection;
+    const options = this.#options;
+    if (known?.where === where && known.options === options) return known.connection;
     known?.connection.close();
-    const connection = new ProbeConnection(this.#clock, { ...this.#options, endpoint: { member, host, port } });
-    this.#connections.set(member, { where, connection });
+    const connection = new ProbeConnection(this.#clock, { ...options, endpoint: { member, host, port } });
+    this.#connections.set(member, { where, options, connection });
     return connection;
   }
 

@@ -72,7 +72,11 @@ export interface ReceptionOwner extends ClientOwner {
 }
 
 /** Errors of who could not prove who it is. */
-const failures: ReadonlySet<ErrorCode> = new Set<ErrorCode>(["password_failed", "invalid_authorization"]);
+const failures: ReadonlySet<ErrorCode> = new Set<ErrorCode>([
+  "password_failed",
+  "password_unconfirmed",
+  "invalid_authorization",
+]);
 
 export class Reception implements ClientLoginSink, PreambleSink, Guest {
   readonly #context: ReceptionContext;

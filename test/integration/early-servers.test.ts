@@ -23,8 +23,13 @@ describe("clients that wait for a new leader", () => {
       cluster.login(await cluster.requireLeader(), APPLICATION),
       "CREATE TABLE served (turn serial, client int, pid int DEFAULT pg_backend_pid(), port int DEFAULT inet_server_port())",
     );
+    // Nothing but what its clients prove lets it in as the application.
+    const leader = await cluster.requireLeader();
+    const kept = await cluster.sql(leader, "SELECT rolpassword FROM pg_authid WHERE rolname = $1", [APPLICATION.user]);
+    const secret = z.object({ rolpassword: z.string().startsWith("SCRAM-SHA-256$") }).parse(kept.rows[0]).rolpassword;
     pgsteer = await startPgsteer(cluster, {
       ready: "sql",
+      users: { [APPLICATION.user]: secret },
       configure: ({ pool, log }) => {
         pool["default_pool_size"] = POOL_SIZE;
         log["level"] = "debug";

@@ -8,6 +8,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { parse, stringify } from "yaml";
 import { type EventDocument, eventsSchema } from "../../src/admin/events-document.ts";
 import { topologySchema } from "../../src/admin/topology-document.ts";
+import { makeCertificates } from "../support/certificates.ts";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { type Pgsteer, type PgsteerConfiguration, projectRoot, startPgsteer } from "../support/pgsteer.ts";
 import { freePort } from "../support/ports.ts";
@@ -195,6 +196,62 @@ describe("the HTTP endpoints of a running pgsteer", () => {
     const bad = await cli("check", "--connect", "-c", file);
     expect(bad.code).toBe(1);
     expect(bad.out).toContain("has no keys under /service/domo/: check scope and namespace");
+  });
+});
+
+describe("HTTP with a login, over TLS", () => {
+  test("is asked, and told to reload, by commands that find all in the file, or are told it", async () => {
+    await makeCertificates(cluster.directory);
+    const [first, second] = ["a-token-of-an-administrator", "another-token-of-an-administrator"];
+    const tokenFile = join(cluster.directory, "http.token");
+    writeFileSync(tokenFile, `${first}\n`, { mode: 0o600 });
+    const running = await run("login", ({ http, auth }) => {
+      Object.assign(http, { token_file: "http.token", cert_file: "server.crt", key_file: "server.key" });
+      auth["stats_users"] = [APPLICATION.user];
+    });
+    await says(running, "pgsteer is running");
+    const url = running.url.replace("http:", "https:");
+    const told = ["--url", url, "--ca-file", join(cluster.directory, "ca.crt")];
+    await waitFor(async () => (await cli("status", "-c", running.file)).code === 0, {
+      timeoutMs: 30_000,
+      what: `status with what the file says; the log ends ${running.log().slice(-2000)}`,
+    });
+    expect((await cli("status", ...told, "--token-file", tokenFile)).code).toBe(0);
+    expect((await cli("events", "-c", running.file)).code).toBe(0);
+    const stranger = await cli("status", ...told);
+    expect([stranger.code, stranger.err]).toEqual([1, expect.stringContaining("--token-file")]);
+    expect((await cli("status", "--url", url, "--token-file", tokenFile)).err).toContain("pgsteer does not answer");
+
+    running.configure(({ pool, http }) => {
+      pool["default_pool_size"] = 3;
+      http["address"] = "127.0.0.2";
+    });
+    const reloaded = await cli("reload", ...told, "--token-file", tokenFile);
+    expect([reloaded.code, reloaded.out]).toEqual([
+      0,
+      expect.stringMatching(/kept until a restart: http\nreloaded; changed: .*pool/),
+    ]);
+    running.configure(({ pool }) => {
+      pool["default_pool_sise"] = 3;
+    });
+    const refused = await cli("reload", ...told, "--token-file", tokenFile);
+    expect([refused.code, refused.out]).toEqual([1, "not reloaded: the old configuration stays\n"]);
+    expect(refused.err).toMatch(/pool\.default_pool_sise: [\s\S]*remedy: .*default_pool_size/);
+
+    // A new token holds from the next reload on.
+    running.configure(({ pool, http }) => {
+      delete pool["default_pool_sise"];
+      delete http["address"];
+    });
+    writeFileSync(join(cluster.directory, "old.token"), first);
+    writeFileSync(tokenFile, second);
+    const old = ["--token-file", join(cluster.directory, "old.token")];
+    expect((await cli("reload", ...told, ...old)).code).toBe(0);
+    expect((await cli("reload", ...told, ...old)).err).toContain("--token-file");
+    expect((await cli("reload", "-c", running.file)).code).toBe(0);
+    expect(running.log()).not.toContain(first);
+    running.child.kill("SIGTERM");
+    expect(await running.exited).toBe(0);
   });
 });
 

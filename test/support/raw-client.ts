@@ -125,10 +125,15 @@ export class RawClient {
     socket.on("close", end);
   }
 
-  /** Connects; says nothing. */
-  static open(port: number, host = "127.0.0.1"): Promise<RawClient> {
+  /** Speaks over a connection that is there already. */
+  static over(socket: Socket): RawClient {
+    return new RawClient(socket);
+  }
+
+  /** Connects, from `localAddress` if it is given; says nothing. */
+  static open(port: number, host = "127.0.0.1", localAddress?: string): Promise<RawClient> {
     return new Promise((resolve, reject) => {
-      const socket = connect({ port, host });
+      const socket = connect({ port, host, ...(localAddress === undefined ? {} : { localAddress }) });
       socket.once("error", reject);
       socket.once("connect", () => {
         socket.off("error", reject);

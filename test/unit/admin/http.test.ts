@@ -2,7 +2,9 @@ import { connect, type Socket } from "node:net";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { eventsSchema } from "../../../src/admin/events-document.ts";
 import { AdminServer } from "../../../src/admin/http.ts";
+import { HttpAccess } from "../../../src/admin/http-access.ts";
 import { topologySchema } from "../../../src/admin/topology-document.ts";
+import { systemClock } from "../../../src/core/clock.ts";
 import { silentLogger } from "../../../src/core/logger.ts";
 import { millis } from "../../../src/core/units.ts";
 import { beginIncident } from "../../../src/metrics/incident.ts";
@@ -39,10 +41,19 @@ beforeEach(async () => {
     return current;
   };
   const metrics = new Metrics(take);
+  const options = { token: null, adminUsers: [], statsUsers: [], users: new Map() };
+  const failures = { authFailuresPerMinute: 0, unlimitedNetworks: [] };
   server = new AdminServer(
+    systemClock,
     silentLogger,
-    { snapshot: take, scrape: () => metrics.scrape(), events: (cluster) => shown(cluster) },
-    { address: "127.0.0.1", port: 0 },
+    {
+      snapshot: take,
+      scrape: () => metrics.scrape(),
+      events: (cluster) => shown(cluster),
+      reload: () => Promise.reject(new Error("nobody may")),
+    },
+    new HttpAccess(systemClock, { ...options, failures }),
+    { address: "127.0.0.1", port: 0, tls: null },
   );
   await server.open();
   url = `http://127.0.0.1:${server.port}`;
@@ -177,14 +188,29 @@ describe("the HTTP endpoints", () => {
     expect(await raw("GET // HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).toMatch(/^HTTP\/1\.1 400 /);
   });
 
-  test("bound the number of connections, and serve again when some have left", async () => {
+  test("bound the time of a request: headers that do not end, and a body that does not, keep nobody waiting", async () => {
+    const began = "POST /livez HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\nx";
+    const [headers, silence, body] = await Promise.all([
+      raw("GET /livez HTTP/1.1\r\nhost: x\r\nx-slow: "),
+      raw(""),
+      raw(began),
+      get("/livez"),
+    ]);
+    expect(headers).toMatch(/^HTTP\/1\.1 408 /);
+    expect(silence).toMatch(/^(HTTP\/1\.1 408 [\s\S]*)?$/);
+    expect(body).toMatch(/^HTTP\/1\.1 405 [\s\S]*connection: close/);
+  });
+
+  test("serve whoever comes while somebody holds all connections, and a thousand more", async () => {
     const held: Socket[] = [];
-    for (let count = 0; count < 128; count += 1) held.push(await open());
-    expect(await raw("GET /livez HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")).toBe("");
-    for (const socket of held) {
-      await new Promise<void>((resolve) => socket.once("close", () => resolve()).destroy());
-    }
-    await expect.poll(() => get("/livez").catch(() => null)).toEqual([200, "pgsteer is running\n"]);
+    for (let count = 0; count < 1_000; count += 1) held.push(await open());
+    expect(await get("/livez")).toEqual([200, "pgsteer is running\n"]);
+    await expect.poll(() => held.filter(({ destroyed }) => !destroyed).length).toBeLessThan(130);
+  });
+
+  test("let nobody change anything where nobody has to log in", async () => {
+    expect((await get("/reload", "POST"))[0]).toBe(403);
+    expect((await get("/reload"))[0]).toBe(403);
   });
 
   test("answer 500 when looking fails, and go on", async () => {

@@ -64,7 +64,7 @@ describe("a ring of keys", () => {
 
   test("replaces them, and drops only those that are meant", () => {
     const ring = new KeyRing();
-    const [first, second] = [newKeys(), newKeys()];
+    const [first, second] = [newKeys(secretOf("former")), newKeys()];
     ring.add("app", first);
     ring.add("app", second);
     expect([first.clientKey, ring.find("app", secret)]).toEqual([null, second]);
@@ -75,12 +75,11 @@ describe("a ring of keys", () => {
     expect([ring.find("app", secret), second.clientKey]).toEqual([null, null]);
   });
 
-  test("keeps the same keys when they are added again", () => {
+  test("keeps what it has when the same is proven again: a login to a server may be at work with it", () => {
     const ring = new KeyRing();
-    const keys = newKeys();
-    ring.add("app", keys);
-    ring.add("app", keys);
-    expect(keys.clientKey).not.toBeNull();
+    const [keys, same] = [newKeys(), newKeys()];
+    for (const each of [keys, keys, same]) ring.add("app", each);
+    expect([ring.find("app", secret), keys.clientKey === null, same.clientKey]).toEqual([keys, false, null]);
   });
 
   test("is reviewed when the userlist is read again", () => {
@@ -88,7 +87,7 @@ describe("a ring of keys", () => {
     const [stays, goes] = [newKeys(), newKeys()];
     ring.add("stays", stays);
     ring.add("goes", goes);
-    ring.review((user) => (user === "stays" ? secret : null));
+    ring.review((user, keys) => user === "stays" && keys === stays);
     expect([ring.find("stays", secret), goes.clientKey, ring.size]).toEqual([stays, null, 1]);
   });
 

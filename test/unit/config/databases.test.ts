@@ -28,6 +28,7 @@ const likeAll = {
   maxDbConnections: null,
   maxDbClientConnections: null,
   connectQuery: null,
+  auth: { user: null, query: null, dbname: null },
 };
 
 describe("databases and users", () => {

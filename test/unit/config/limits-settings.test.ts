@@ -9,7 +9,7 @@ describe("the section limits", () => {
       maxConnectionsPerAddress: 0,
       maxHalfOpen: 1_000,
       maxHalfOpenPerAddress: 1_000,
-      tlsHandshakesPerSecond: 200,
+      tlsHandshakesPerSecond: 500,
       authFailuresPerMinute: 300,
       cancelsPerSecond: 100,
       unlimitedNetworks: ["127.0.0.1/32", "::1/128"],

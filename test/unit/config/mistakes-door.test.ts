@@ -9,7 +9,21 @@ const directory = (bytes: number): string => `/${"d".repeat(bytes - 1)}`;
 const NAME_BYTES = 11;
 const pool = (settings: string): string => `${rest}pool:\n  ${settings}\n`;
 
+const http = (settings: string): string => `${rest}http: { ${settings} }\n`;
+
 const mistakes: Mistake[] = [
+  ["a short token", http("token: hunter2"), 3, "http.token", /fewer than 16 characters/, /openssl rand/],
+  ["a token of several words", http('token: "sixteen or more of them"'), 3, "http.token", /no header takes/, /openssl/],
+  ["two tokens", http("token: x, token_env: Y"), 3, "http.token_env", /a second time, besides token/, /one of them/],
+  [
+    "a token file that is not there",
+    http("token_file: none"),
+    3,
+    "http.token_file",
+    /does not exist/,
+    /check the path/,
+  ],
+  ["an unset token", http("token_env: NONE"), 3, "http.token_env", /fewer than 16/, /openssl rand/],
   [
     "a socket whose path is too long",
     listener(`route: write, address: ${directory(SOCKET_PATH_BYTES_MAX - NAME_BYTES + 1)}`),

@@ -120,6 +120,7 @@ export function clusterSnapshot(now: Topology = topology(), changes: Partial<Clu
     }),
     coordination: null,
     heldClients: 2,
+    authQueries: { answered: 6, nobody: 2, silent: 1, recent: 4, stale: 3 },
     incidents: {
       kinds: new Map([["switchover", 2]]),
       going: false,

@@ -434,7 +434,7 @@ describe("a client's login", () => {
     let asked: LookupSink[];
     let givenUp: number;
     let waiting: ClientLogin;
-    const nobodys = { forServer: () => null, proven: () => {}, refused: () => {} };
+    const nobodys = { forServer: () => null, proven: () => {}, refused: () => {}, failed: () => {} };
 
     beforeEach(() => {
       [asked, givenUp] = [[], 0];
