@@ -169,7 +169,20 @@ function numbered(prefix: string, wishes: readonly Wish[]): Cell[] {
   return wishes.map((wish, index) => cellOf(`${prefix}${String(index + 1).padStart(3, "0")}`, wish));
 }
 
+/** Who proves nothing that the router could show to a server, which has the secret to ask for itself. */
+const asked: readonly Wish[] = [
+  { method: "trust", secret: "query", server: "md5", about: "asked for, though trusted" },
+  {
+    method: "cert",
+    secret: "query",
+    server: "md5",
+    record: "hostssl",
+    shown: "its own",
+    about: "asked for, though certified",
+  },
+];
+
 /** Clients that do everything right: every value beside every other. */
-export const pairedCells = (): Cell[] => numbered("pair", paired());
+export const pairedCells = (): Cell[] => [...numbered("pair", paired()), ...numbered("also", asked)];
 /** Clients that do one thing wrong, or meet one. */
 export const negativeCells = (): Cell[] => numbered("neg", refused());

@@ -22,7 +22,9 @@ export const differences: readonly Difference[] = [
     reason:
       "PostgreSQL has only to check a client; the router has to log in itself, which an md5 hash or a SCRAM secret alone cannot do by every method",
     applies: (comparison) =>
-      !canLogIn(comparison.cell) && /but only .* of user .* (is|are) known/.test(saidBy(comparison)),
+      comparison.cell.secret !== "unknown" &&
+      !canLogIn(comparison.cell) &&
+      /but (only .* of user .* (is|are)|none is) known/.test(saidBy(comparison)),
   },
   {
     name: "nobody to log in as",

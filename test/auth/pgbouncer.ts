@@ -78,6 +78,7 @@ const queried: Wish[] = [
   { method: "scram-sha-256", secret: "query", server: "scram-sha-256", about: "asked for, wrong", password: "wrong" },
   { method: "md5", secret: "query", server: "md5", about: "asked for, wrong", password: "wrong" },
   { method: "scram-sha-256", secret: "plain", about: "listed all the same" },
+  { method: "trust", secret: "query", server: "md5", about: "asked for, though trusted" },
   { method: "scram-sha-256", secret: "unknown", about: "asked for, unknown" },
   { method: "md5", secret: "unknown", about: "asked for, unknown" },
 ];
