@@ -14,6 +14,9 @@ const moved = [
   ["auth_file", "auth", "file"],
   ["auth_hba_file", "auth", "hba_file"],
   ["auth_ident_file", "auth", "ident_file"],
+  ["auth_user", "auth", "user"],
+  ["auth_query", "auth", "query"],
+  ["auth_dbname", "auth", "dbname"],
   ["client_tls_sslmode", "client_tls", "mode"],
   ["client_tls_cert_file", "client_tls", "cert_file"],
   ["client_tls_key_file", "client_tls", "key_file"],
@@ -22,6 +25,13 @@ const moved = [
   ["client_tls_ciphers", "client_tls", "ciphers"],
   ["client_tls13_ciphers", "client_tls", "tls13_ciphers"],
   ["client_tls_ecdhcurve", "client_tls", "ecdhcurve"],
+  ["server_tls_sslmode", "server_tls of a cluster", "sslmode"],
+  ["server_tls_ca_file", "server_tls of a cluster", "ca_file"],
+  ["server_tls_cert_file", "server_tls of a cluster", "cert_file"],
+  ["server_tls_key_file", "server_tls of a cluster", "key_file"],
+  ["server_tls_protocols", "server_tls of a cluster", "protocols"],
+  ["server_tls_ciphers", "server_tls of a cluster", "ciphers"],
+  ["server_tls13_ciphers", "server_tls of a cluster", "tls13_ciphers"],
 ] as const;
 
 /** By name. */

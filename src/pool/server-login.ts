@@ -89,6 +89,8 @@ export class ServerLogin implements TransportSink, FrameSink {
   /** Whether the attempt under way asks for TLS (sslmode `allow` may try both). */
   #wantsTls: boolean;
   #attempts = 1;
+  /** The server has let us in: it will not do so in another way. */
+  #authenticated = false;
   #pid = 0;
   #key: Buffer = Buffer.alloc(0);
 
@@ -261,7 +263,8 @@ export class ServerLogin implements TransportSink, FrameSink {
       this.#transport.write(passwordMessage(step.body));
       // A password may be in it.
       step.body.fill(0);
-    } else if (step.kind === "failed")
+    } else if (step.kind === "ok") this.#authenticated = true;
+    else if (step.kind === "failed")
       this.#fail({ kind: "ours", error: step.error, transient: false, reason: step.error.message });
   }
 
@@ -284,6 +287,7 @@ export class ServerLogin implements TransportSink, FrameSink {
       tls.kind === "on" &&
       tls.plain !== "never" &&
       fields.sqlstate === "28000" &&
+      !this.#authenticated &&
       this.#attempts === 1;
     if (otherWay && (this.#isTls() || tls.plain === "first")) return this.#tryOtherWay();
     this.#fail({

@@ -10,7 +10,7 @@ import { createServer as createTlsServer } from "node:tls";
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { ScramDerivations } from "../../../src/auth/scram.ts";
-import { ALPN_POSTGRESQL, type ServerTlsOptions, serverTls } from "../../../src/auth/tls-options.ts";
+import { ALPN_POSTGRESQL, type ServerTls, type ServerTlsOptions, serverTls } from "../../../src/auth/tls-options.ts";
 import { ServerLogin } from "../../../src/pool/server-login.ts";
 import { Authority } from "../../support/authority.ts";
 import { makeCertificates } from "../../support/certificates.ts";
@@ -49,7 +49,7 @@ const welcome = Buffer.concat([
 ]);
 
 /** Logs in to a peer that says `bytes`, then nothing more. What became of it. */
-async function loginTo(bytes: Buffer): Promise<string> {
+async function loginTo(bytes: Buffer, tls: ServerTls = { kind: "off" }): Promise<string> {
   let outcome: string | null = null;
   const login = new ServerLogin(
     new FakeClock(),
@@ -58,7 +58,7 @@ async function loginTo(bytes: Buffer): Promise<string> {
       user: "u",
       database: "d",
       secret: { kind: "plain", password: "p" },
-      tls: { kind: "off" },
+      tls,
       random: (count) => Buffer.alloc(count, 7),
       derivations: new ScramDerivations(),
       timeoutMs: 1000,
@@ -93,6 +93,18 @@ describe("a server's login", () => {
     expect(await loginTo(Buffer.concat([welcome, answer.subarray(0, 3)]))).toBe(
       "server said more than it was asked during login",
     );
+  });
+
+  test("is tried in another way, as sslmode allows, only while the server has not let us in", async () => {
+    const allow = serverTls({ sslmode: "allow", ca: null, cert: null, key: null });
+    const refusal = message("E", Buffer.from("SFATAL\0VFATAL\0C28000\0Mno such role\0\0"));
+    expect(await loginTo(Buffer.concat([message("R", int32(0)), refusal]), allow)).toBe("no such role");
+    expect(peers).toHaveLength(1);
+    listener.on("connection", (peer) => {
+      if (peers.length > 2) peer.end("N");
+    });
+    expect(await loginTo(refusal, allow)).not.toBe("");
+    expect(peers).toHaveLength(3);
   });
 
   test("ends in one way or another, whatever bytes come", async () => {
