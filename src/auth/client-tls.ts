@@ -106,7 +106,7 @@ function contextOf({ cert, key }: CertificatePair, options: ClientTlsOptions): S
 }
 
 /** One list for both versions, as Node.js wants it: a version without ciphers would be switched off. */
-function cipherList({ ciphers, tls13Ciphers }: Pick<ClientTlsOptions, "ciphers" | "tls13Ciphers">): string {
+export function cipherList({ ciphers, tls13Ciphers }: Pick<ClientTlsOptions, "ciphers" | "tls13Ciphers">): string {
   const usual = DEFAULT_CIPHERS.split(":");
   const newer = tls13Ciphers ?? usual.filter((name) => name.startsWith("TLS_")).join(":");
   const older = ciphers ?? usual.filter((name) => !name.startsWith("TLS_")).join(":");

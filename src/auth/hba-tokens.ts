@@ -58,6 +58,7 @@ class Reading {
   readonly lines: FieldLine[] = [];
   readonly problems: FileProblem[] = [];
   readonly #files: AccessFiles;
+  readonly #told = new Set<string>();
   #count = 0;
 
   constructor(files: AccessFiles) {
@@ -153,7 +154,11 @@ class Reading {
     }
   }
 
+  /** A file that is included twice has its problems once. */
   #problem(place: Place, message: string, remedy: string): void {
+    const key = `${place.file}:${place.line} ${message}`;
+    if (this.#told.has(key)) return;
+    this.#told.add(key);
     this.problems.push({ ...place, message, remedy });
   }
 }

@@ -4,12 +4,14 @@
 
 import { isIP } from "node:net";
 import { type ConnectionOptions, createSecureContext } from "node:tls";
+import { cipherList } from "./client-tls.ts";
 import type { ServerAuthRules } from "./server-rules.ts";
 
 /** The protocol name of direct TLS connections (PostgreSQL 17 on), for `ALPNProtocols` on either side. */
 export const ALPN_POSTGRESQL = "postgresql";
 
 const MIN_VERSION = "TLSv1.2";
+const MAX_VERSION = "TLSv1.3";
 
 /** TLS towards PostgreSQL. PEM texts; `ca: null` means the system's trusted certificates. */
 export interface ServerTlsOptions {
@@ -20,8 +22,11 @@ export interface ServerTlsOptions {
   /** Certificates that count no more, PEM. Each authority of the chain needs a list then, as with libpq. */
   readonly crl?: string | null;
   readonly minVersion?: "TLSv1.2" | "TLSv1.3";
-  /** As OpenSSL writes lists of ciphers; null: its own. */
+  readonly maxVersion?: "TLSv1.2" | "TLSv1.3";
+  /** As OpenSSL writes lists of ciphers, for TLS 1.2; null: Node.js's. */
   readonly ciphers?: string | null;
+  /** The same for TLS 1.3. */
+  readonly tls13Ciphers?: string | null;
   /** `direct`: TLS at once, without asking, as servers from PostgreSQL 17 on take it. */
   readonly negotiation?: "postgres" | "direct";
   readonly rules?: ServerAuthRules;
@@ -53,13 +58,14 @@ const plainRule = {
 
 /** Throws OpenSSL's error when a certificate or the key cannot be used. */
 export function serverTls(options: ServerTlsOptions): ServerTls {
-  const { sslmode, ca, cert, key, crl = null, ciphers = null } = options;
+  const { sslmode, ca, cert, key, crl = null, ciphers = null, tls13Ciphers = null } = options;
   const rules = options.rules === undefined ? {} : { rules: options.rules };
   if (sslmode === "disable") return { kind: "off", ...rules };
   const secureContext = createSecureContext({
     minVersion: options.minVersion ?? MIN_VERSION,
+    maxVersion: options.maxVersion ?? MAX_VERSION,
+    ciphers: cipherList({ ciphers, tls13Ciphers }),
     ...(crl === null ? {} : { crl }),
-    ...(ciphers === null ? {} : { ciphers }),
     ...(ca === null ? {} : { ca }),
     ...(cert === null ? {} : { cert }),
     ...(key === null ? {} : { key }),

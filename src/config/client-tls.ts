@@ -58,16 +58,20 @@ export function resolveClientTls(file: FileClientTls, around: Surroundings): Cli
   return optionsWork(options, report) ? options : null;
 }
 
-function ciphersOf(written: string | undefined): string | null {
+/** What OpenSSL calls a list of ciphers; null for its own choice. */
+export function ciphersOf(written: string | undefined): string | null {
   if (written === undefined || usualCiphers.has(written)) return null;
   return written === "all" ? "ALL:!aNULL:!eNULL" : written;
 }
 
 /** PgBouncer's list of versions, or one of its names for such a list. */
-function versionsOf(written: string, report: Report): Pick<ClientTlsOptions, "minVersion" | "maxVersion"> | null {
+export function versionsOf(
+  written: string,
+  report: Report,
+  path: Path = [SECTION, "protocols"],
+): Pick<ClientTlsOptions, "minVersion" | "maxVersion"> | null {
   const both = { minVersion: "TLSv1.2", maxVersion: "TLSv1.3" } as const;
   if (written === "secure") return both;
-  const path = [SECTION, "protocols"];
   const remedy = "write secure, tlsv1.2, tlsv1.3, or tlsv1.2,tlsv1.3";
   const names = written.split(/[\s,:]+/).filter((name) => name !== "");
   const older =

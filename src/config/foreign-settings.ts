@@ -8,8 +8,32 @@ export interface ForeignSetting {
 
 const because = (message: string, remedy: string): ForeignSetting => ({ message, remedy });
 
+/** Those that have another place here: PgBouncer's name, and where it went. */
+const moved = [
+  ["auth_type", "auth", "type"],
+  ["auth_file", "auth", "file"],
+  ["auth_hba_file", "auth", "hba_file"],
+  ["auth_ident_file", "auth", "ident_file"],
+  ["client_tls_sslmode", "client_tls", "mode"],
+  ["client_tls_cert_file", "client_tls", "cert_file"],
+  ["client_tls_key_file", "client_tls", "key_file"],
+  ["client_tls_ca_file", "client_tls", "ca_file"],
+  ["client_tls_protocols", "client_tls", "protocols"],
+  ["client_tls_ciphers", "client_tls", "ciphers"],
+  ["client_tls13_ciphers", "client_tls", "tls13_ciphers"],
+  ["client_tls_ecdhcurve", "client_tls", "ecdhcurve"],
+] as const;
+
 /** By name. */
 export const foreignSettings: ReadonlyMap<string, ForeignSetting> = new Map([
+  ...moved.map(
+    ([name, section, key]) =>
+      [name, because("is not a setting of the file", `write it as ${key} under ${section}`)] as const,
+  ),
+  [
+    "client_tls_dheparams",
+    because("is not needed: keys are agreed on over elliptic curves, which client_tls.ecdhcurve names", "remove it"),
+  ],
   [
     "track_extra_parameters",
     because("is not needed: whatever a client sets follows it, parameters that are not reported too", "remove it"),

@@ -57,8 +57,9 @@ const serverTlsSection = z.strictObject({
   crl_file: text
     .optional()
     .describe("file with the lists of revoked certificates, PEM, one of each authority in the servers' chains"),
-  min_protocol_version: z.enum(["TLSv1.2", "TLSv1.3"]).default("TLSv1.2").describe("oldest version of TLS"),
-  ciphers: text.optional().describe("ciphers, as OpenSSL lists them; OpenSSL's own choice when omitted"),
+  protocols: text.optional().describe("versions of TLS: secure (default; 1.2 and 1.3), tlsv1.2, tlsv1.3"),
+  ciphers: text.optional().describe("ciphers for TLS 1.2 as OpenSSL writes them; default: Node.js's"),
+  tls13_ciphers: text.optional().describe("ciphers for TLS 1.3, parted by colons; all when omitted"),
   sslnegotiation: z
     .enum(["postgres", "direct"])
     .default("postgres")

@@ -2,6 +2,7 @@
 
 import { parseRequireAuth, type ServerAuthRules } from "../auth/server-rules.ts";
 import { type ServerTlsOptions, serverTls } from "../auth/tls-options.ts";
+import { ciphersOf, versionsOf } from "./client-tls.ts";
 import type { Path } from "./document.ts";
 import { readNamedFile, readPems, type Surroundings } from "./files.ts";
 import type { FileCluster } from "./schema-cluster.ts";
@@ -19,8 +20,9 @@ export function resolveServerTls(file: FileServerTls, path: Path, around: Surrou
     sslmode,
     ...pems,
     crl,
-    minVersion: file.min_protocol_version,
-    ciphers: file.ciphers ?? null,
+    ...versionsOf(file.protocols ?? "secure", around.report, [...path, "protocols"]),
+    ciphers: ciphersOf(file.ciphers),
+    tls13Ciphers: file.tls13_ciphers ?? null,
     negotiation: file.sslnegotiation,
     rules: rulesOf(file, path, around),
   };
@@ -71,6 +73,7 @@ function reportUnusable(options: ServerTlsOptions, path: Path, { report }: Surro
   for (const [key, part, remedy] of [
     ["crl_file", { crl: options.crl ?? null }, "check that it is a list of revoked certificates in PEM"],
     ["ciphers", { ciphers: options.ciphers ?? null }, "write what `openssl ciphers` takes"],
+    ["tls13_ciphers", { tls13Ciphers: options.tls13Ciphers ?? null }, "write such as TLS_AES_256_GCM_SHA384"],
   ] as const) {
     try {
       serverTls({ sslmode: "require", ca: null, cert: null, key: null, ...part });

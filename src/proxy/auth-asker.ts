@@ -181,6 +181,8 @@ export class AuthAsker implements Asker {
   #replied(lane: Lane, question: Question, member: Member, reply: AuthReply): void {
     if (reply.ok) return this.#finish(lane, question, this.#read(lane, question, member, reply.row));
     if (reply.sqlstate === UNKNOWN_DATABASE) return this.#askElsewhere(lane, question);
+    // We have hung up ourselves: the question goes to whom it is for now.
+    if (lane.member !== member) return;
     this.#complain(lane.terms, member, reply.reason);
     question.tried.add(member.name);
     const isRefused = reply.sqlstate !== null && REFUSED_LOGIN.test(reply.sqlstate);

@@ -291,7 +291,7 @@ export class ClientLogin implements TransportSink {
     if (decision.kind === "refused") throw decision.error;
     const { method, afterwards } = decision;
     this.#afterwards = afterwards;
-    // Servers may want to see a secret that this client need not have.
+    // Who need not prove anything is looked up all the same: servers may ask for what is known of it.
     const trusted = (): void => this.#authenticate(user, method, null);
     if (method === "trust") return this.#lookUp(user, database, trusted, trusted);
     this.#lookUp(user, database, (secret, origin) => {

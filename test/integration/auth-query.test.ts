@@ -212,6 +212,15 @@ describe("in a cluster", () => {
     await md5.stop();
   });
 
+  test("who is trusted is logged in to servers with an md5 hash, or a password, and told what a SCRAM secret needs", async () => {
+    const trusting = await asking("trusting", { type: "trust" });
+    expect(await fares(trusting, "hashed", "")).toBe("hashed");
+    expect(await fares(trusting, "ann", "")).toBe(
+      '08001 server asks for SCRAM-SHA-256 authentication, but only a SCRAM verifier of user "ann" is known',
+    );
+    await trusting.stop();
+  });
+
   test("a wrong password of auth.user is told to the operator, not to clients; it is read again with the configuration", async () => {
     const password = join(directory, "asker-password");
     writeFileSync(password, "wrong\n");

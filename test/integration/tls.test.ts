@@ -291,7 +291,9 @@ describe("certificates that are exchanged while pgsteer runs", () => {
     );
     expect(await fares()).toBe("ok");
     await taken("are in force", () => authority.revoke("app"));
-    expect(await fares()).toMatch(/FATAL: connection requires a valid client certificate/);
+    for (const name of ["127.0.0.1", "named.test"]) {
+      expect(await fares({}, name)).toMatch(/FATAL: connection requires a valid client certificate/);
+    }
   });
 
   test("that fail in a handshake are counted, and logged with the client's address", async () => {

@@ -16,7 +16,9 @@ describe("server_tls", () => {
       key: null,
       crl: null,
       minVersion: "TLSv1.2",
+      maxVersion: "TLSv1.3",
       ciphers: null,
+      tls13Ciphers: null,
       negotiation: "postgres",
       rules: { channelBinding: "prefer", requireAuth: null, allowClearText: false },
     });
@@ -24,10 +26,11 @@ describe("server_tls", () => {
 
   test("yields what is set", () => {
     const settings =
-      "sslmode: require, min_protocol_version: TLSv1.3, ciphers: HIGH, sslnegotiation: direct, channel_binding: require, require_auth: scram-sha-256, allow_clear_text: true";
+      "sslmode: require, protocols: tlsv1.3, ciphers: HIGH, tls13_ciphers: TLS_AES_256_GCM_SHA384, sslnegotiation: direct, channel_binding: require, require_auth: scram-sha-256, allow_clear_text: true";
     expect(optionsOf(settings)).toMatchObject({
       minVersion: "TLSv1.3",
       ciphers: "HIGH",
+      tls13Ciphers: "TLS_AES_256_GCM_SHA384",
       negotiation: "direct",
       rules: { channelBinding: "require", requireAuth: new Set(["scram-sha-256"]), allowClearText: true },
     });
@@ -81,5 +84,24 @@ const mistakes: Mistake[] = [
     /openssl ciphers/,
   ],
 ];
+
+mistakes.push(
+  [
+    "versions that are none",
+    fixed("server_tls: { protocols: tlsv2 }"),
+    6,
+    "clusters.demo.server_tls.protocols",
+    /not a list of TLS versions/,
+    /secure/,
+  ],
+  [
+    "ciphers for TLS 1.3 that are none",
+    fixed("server_tls: { tls13_ciphers: TLS_ROT13 }"),
+    6,
+    "clusters.demo.server_tls.tls13_ciphers",
+    /cannot be used/,
+    /TLS_AES/,
+  ],
+);
 
 describeMistakes("in server_tls", mistakes);

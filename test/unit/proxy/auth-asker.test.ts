@@ -107,13 +107,16 @@ describe("the leader", () => {
     become(topology(writable("b"), at("b"), at("c")));
     expect(await answered).toBe("b");
     await until("the former connection to be gone", () => server("a").connections === 0);
+    expect(logged).toEqual([]);
   });
 
-  test("that has moved is asked where it is now", async () => {
+  test("that has moved is asked where it is now, in the middle of a question, too", async () => {
     await ask();
+    replies.set("a", () => "hang");
+    const answered = ask();
     const { port } = server("c");
     become(topology(writable("a"), at("a", { port }), at("b")));
-    expect(await ask()).toBe("c");
+    expect([await answered, await ask()]).toEqual(["c", "c"]);
   });
 });
 
