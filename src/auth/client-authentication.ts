@@ -137,6 +137,7 @@ export class ClientAuthentication {
   #checkClearText(body: Buffer): AuthStep {
     const password = passwordOf(body);
     if (password === null) return this.#fail(violation("invalid password packet size"));
+    if (password.length === 0) return this.#fail(emptyPassword());
     return this.#judge(this.#secret, (secret) => this.#isPassword(password, secret));
   }
 
@@ -170,6 +171,7 @@ export class ClientAuthentication {
   #checkMd5(body: Buffer, salt: Buffer): AuthStep {
     const response = passwordOf(body);
     if (response === null) return this.#fail(violation("invalid password packet size"));
+    if (response.length === 0) return this.#fail(emptyPassword());
     const { user, mockKey } = this.#options;
     return this.#judge(this.#secret, (secret) => {
       const known =
@@ -257,6 +259,11 @@ const usable = (secret: Secret | null): Secret | null =>
 /** What PostgreSQL says of a wrong password, and of a user that does not exist. */
 function passwordFailed(user: string): ProxyError {
   return new ProxyError("password_failed", `password authentication failed for user "${user}"`);
+}
+
+/** Said as PostgreSQL says it: of what was sent, whoever the user is. */
+function emptyPassword(): ProxyError {
+  return new ProxyError("password_failed", "empty password returned by client");
 }
 
 function violation(message: string): ProxyError {

@@ -63,6 +63,9 @@ export interface ClientLoginSink {
   closed(error: Error | null): void;
 }
 
+type Found = (secret: Secret | null, origin: SecretOrigin | null) => void;
+type Unknown = (error: ProxyError) => void;
+
 /** The first byte of a TLS connection: a record of the handshake. No startup packet is that long. */
 const TLS_HANDSHAKE = 0x16;
 
@@ -289,14 +292,16 @@ export class ClientLogin implements TransportSink {
     const { method, afterwards } = decision;
     this.#afterwards = afterwards;
     // Who need not prove anything is looked up all the same: servers may ask for what is known of it.
+    const trusted = (): void => this.#authenticate(user, method, null);
+    if (method === "trust") return this.#lookUp(user, database, trusted, trusted);
     this.#lookUp(user, database, (secret, origin) => {
       this.#origin = origin;
       this.#authenticate(user, method, secret);
     });
   }
 
-  /** `then` is called with the answer, at once or later; not where it cannot be known, which ends the login. */
-  #lookUp(user: string, database: string, then: (secret: Secret | null, origin: SecretOrigin | null) => void): void {
+  /** `then` is called with the answer, at once or later; `unknown` where it cannot be known, which by default ends the login. */
+  #lookUp(user: string, database: string, then: Found, unknown: Unknown = (error) => this.#refuse(error)): void {
     let answered = false;
     const over = (end: () => void): void => {
       answered = true;
@@ -308,7 +313,7 @@ export class ClientLogin implements TransportSink {
     };
     const giveUp = this.#options.credentials.lookup(user, database, {
       found: (secret, origin) => over(() => then(secret, origin ?? null)),
-      unknown: (error) => over(() => this.#refuse(error)),
+      unknown: (error) => over(() => unknown(error)),
     });
     if (!answered) this.#giveUpLookup = giveUp;
   }

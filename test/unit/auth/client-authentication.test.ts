@@ -86,6 +86,18 @@ describe("a login", () => {
     expect(login(authentication({ method, secret: null }), PASSWORD)).toMatchObject(wrongPassword);
   });
 
+  test.each(["password", "md5"] as const)(
+    "by %s fails with an empty password, known or not, as in PostgreSQL",
+    (method) => {
+      for (const secret of [plain, md5, null]) {
+        const server = authentication({ method, secret });
+        server.start();
+        const error = { code: "password_failed", message: "empty password returned by client" };
+        expect(server.answer(Buffer.alloc(1))).toMatchObject({ kind: "failed", error });
+      }
+    },
+  );
+
   test.each(["password", "md5", "scram-sha-256"] as const)("by %s fails where the password is empty", (method) => {
     const secret: Secret = { kind: "plain", password: "" };
     const server = authentication({ method, secret });
@@ -94,7 +106,9 @@ describe("a login", () => {
     const again = authentication({ method, secret });
     const request = again.start();
     const salt = request.kind === "send" ? request.payload : Buffer.alloc(4);
-    const answer = method === "md5" ? md5Response(md5Secret("", USER), salt) : "";
+    // Of one sent as it is, that it is empty is all that is said.
+    if (method === "password") return;
+    const answer = md5Response(md5Secret("", USER), salt);
     expect(again.answer(Buffer.from(`${answer}\0`))).toMatchObject(wrongPassword);
   });
 

@@ -475,6 +475,26 @@ describe("a client's login", () => {
       expect(heard).toEqual(["refused 08001"]);
     });
 
+    test.each(["has one", "cannot be asked about"])(
+      "and need not prove anything waits all the same; who %s is let in",
+      async (what) => {
+        waiting.stop();
+        const rules = new OneMethod("trust", true);
+        const lookup = (_user: string, _database: string, sink: LookupSink) => {
+          asked.push(sink);
+          return () => {};
+        };
+        login({ rules, credentials: { ...nobodys, lookup } });
+        peer.write(startup({ user: "app" }));
+        await until("it asks", () => asked.length === 1);
+        expect(heard).toEqual([]);
+        if (what === "has one") asked[0]?.found({ kind: "plain", password: "a server's to see" });
+        else asked[0]?.unknown(new ProxyError("server_login_failed", "nobody can be asked"));
+        await settled();
+        expect(heard).toEqual(["authenticated"]);
+      },
+    );
+
     test("gives up when it is stopped", async () => {
       peer.write(startup({ user: "app" }));
       await until("it asks", () => asked.length === 1);
