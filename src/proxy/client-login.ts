@@ -335,17 +335,10 @@ export class ClientLogin implements TransportSink {
   }
 
   #authenticate(user: string, method: ClientAuthenticationMethod, secret: Secret | null): void {
-    const { random, mockKey, derivations } = this.#options;
-    const binding = channelBinding(this.#transport.socket);
-    this.#authentication = new ClientAuthentication({
-      method,
-      user,
-      secret,
-      random,
-      channelBinding: binding,
-      mockKey,
-      derivations,
-    });
+    const { random, mockKey, derivations, credentials } = this.#options;
+    const pretence = credentials.pretence(this.#facts?.database ?? "");
+    const how = { method, user, secret, random, mockKey, pretence, derivations };
+    this.#authentication = new ClientAuthentication({ ...how, channelBinding: channelBinding(this.#transport.socket) });
     this.#advance(this.#authentication.start());
   }
 

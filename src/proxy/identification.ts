@@ -65,6 +65,7 @@ export class Identification {
 
   reconfigure(terms: IdentificationTerms): void {
     this.#terms = terms;
+    this.derivations.clear();
     for (const [cluster, { credentials, query, asker }] of this.#clusters) {
       asker.reconfigure(this.#askerOptions(cluster));
       query.reconfigure(terms.options.authQuery);

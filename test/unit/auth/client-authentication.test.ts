@@ -124,6 +124,23 @@ describe("a login", () => {
     expect(authentication({ method: "md5", secret: scram }).start()).toMatchObject({ kind: "send", code: 10 });
   });
 
+  test("of an unknown user is shown what most others are shown", () => {
+    const unknown = { secret: null, pretence: { scram: true, iterations: 8192 } };
+    expect(authentication({ ...unknown, method: "md5" }).start()).toMatchObject({ kind: "send", code: 10 });
+    expect(
+      authentication({ ...unknown, method: "md5", pretence: { scram: false, iterations: 8192 } }).start(),
+    ).toMatchObject({
+      kind: "send",
+      code: 5,
+    });
+    const server = authentication({ ...unknown, method: "scram-sha-256" });
+    server.start();
+    const length = Buffer.alloc(4);
+    length.writeInt32BE("n,,n=,r=abc".length);
+    const first = server.answer(Buffer.concat([Buffer.from("SCRAM-SHA-256\0"), length, Buffer.from("n,,n=,r=abc")]));
+    expect(first.kind === "send" && first.payload.toString()).toMatch(/,i=8192$/);
+  });
+
   test("by md5 cannot be repeated with what was seen on the wire", () => {
     const seen = authentication({ method: "md5" });
     const request = seen.start();
