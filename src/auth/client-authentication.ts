@@ -32,6 +32,8 @@ export interface ClientAuthenticationOptions {
   readonly channelBinding?: Buffer | null;
   /** Secret of the process, 32 random bytes: gives each user name a salt that stays the same, known or not. */
   readonly mockKey: Buffer;
+  /** What method `md5` asks a user for who is unknown: what it asks most others for. `md5` by default. */
+  readonly pretended?: "md5" | "scram";
   /** The process's derivations; without them every login derives anew. */
   readonly derivations?: ScramDerivations;
 }
@@ -83,7 +85,7 @@ export class ClientAuthentication {
       case "password":
         return this.#askClearText();
       case "md5":
-        return this.#secret?.kind === "scram" ? this.#offerSasl() : this.#askMd5();
+        return (this.#secret?.kind ?? this.#options.pretended) === "scram" ? this.#offerSasl() : this.#askMd5();
       case "scram-sha-256":
         return this.#offerSasl();
       default:
@@ -152,8 +154,10 @@ export class ClientAuthentication {
     const { user, mockKey } = this.#options;
     switch (secret?.kind) {
       case "plain":
+        this.#spendTime(password);
         return equalSecrets(password, secret.password);
       case "md5":
+        this.#spendTime(password);
         return equalSecrets(md5Secret(password, user), secret.hash);
       case "scram": {
         if (secret.iterations > SCRAM_ITERATIONS_MAX) return false;
@@ -163,9 +167,16 @@ export class ClientAuthentication {
         return true;
       }
       default:
+        this.#spendTime(password);
         equalSecrets(password, mockKey);
         return false;
     }
+  }
+
+  /** Takes as long as a usual SCRAM secret does, so that time does not tell who has one, or who is nobody. */
+  #spendTime(password: Buffer): void {
+    const { user, mockKey } = this.#options;
+    deriveScramKeys(password, mockSalt(mockKey, user), SCRAM_ITERATIONS_MIN);
   }
 
   #checkMd5(body: Buffer, salt: Buffer): AuthStep {
@@ -208,7 +219,7 @@ export class ClientAuthentication {
     const { user, mockKey, derivations = new ScramDerivations() } = this.#options;
     const secret = this.#secret;
     if (secret?.kind === "scram") return { ...secret, doomed: false };
-    const salt = hmacSha256(mockKey, `salt:${user}`).subarray(0, SALT_BYTES);
+    const salt = mockSalt(mockKey, user);
     const iterations = SCRAM_ITERATIONS_MIN;
     if (secret?.kind === "plain") {
       return { iterations, salt, ...derivations.derive(secret.password, salt, iterations), doomed: false };
@@ -255,6 +266,11 @@ export class ClientAuthentication {
 /** With an empty password nobody logs in. */
 const usable = (secret: Secret | null): Secret | null =>
   secret?.kind === "plain" && secret.password === "" ? null : secret;
+
+/** The same each time for a user name, known or not. */
+function mockSalt(mockKey: Buffer, user: string): Buffer {
+  return hmacSha256(mockKey, `salt:${user}`).subarray(0, SALT_BYTES);
+}
 
 /** What PostgreSQL says of a wrong password, and of a user that does not exist. */
 function passwordFailed(user: string): ProxyError {

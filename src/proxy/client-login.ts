@@ -34,6 +34,7 @@ export interface ClientLoginOptions {
   readonly random: (bytes: number) => Buffer;
   /** Makes what an unknown user is shown the same each time; secret, one per process. */
   readonly mockKey: Buffer;
+  readonly pretended?: "md5" | "scram";
   readonly derivations: ScramDerivations;
   readonly startup: StartupRules;
   /** Whether there is room for one more client; asked once it is known that this is one, and no cancel request. */
@@ -64,7 +65,6 @@ export interface ClientLoginSink {
 }
 
 type Found = (secret: Secret | null, origin: SecretOrigin | null) => void;
-type Unknown = (error: ProxyError) => void;
 
 /** The first byte of a TLS connection: a record of the handshake. No startup packet is that long. */
 const TLS_HANDSHAKE = 0x16;
@@ -301,7 +301,7 @@ export class ClientLogin implements TransportSink {
   }
 
   /** `then` is called with the answer, at once or later; `unknown` where it cannot be known, which by default ends the login. */
-  #lookUp(user: string, database: string, then: Found, unknown: Unknown = (error) => this.#refuse(error)): void {
+  #lookUp(user: string, database: string, then: Found, unknown = (error: ProxyError) => this.#refuse(error)): void {
     let answered = false;
     const over = (end: () => void): void => {
       answered = true;
@@ -335,16 +335,16 @@ export class ClientLogin implements TransportSink {
   }
 
   #authenticate(user: string, method: ClientAuthenticationMethod, secret: Secret | null): void {
-    const { random, mockKey, derivations } = this.#options;
-    const binding = channelBinding(this.#transport.socket);
+    const { random, mockKey, derivations, pretended = "md5" } = this.#options;
     this.#authentication = new ClientAuthentication({
       method,
       user,
       secret,
       random,
-      channelBinding: binding,
+      channelBinding: channelBinding(this.#transport.socket),
       mockKey,
       derivations,
+      pretended,
     });
     this.#advance(this.#authentication.start());
   }

@@ -112,6 +112,19 @@ describe("a login", () => {
     expect(again.answer(Buffer.from(`${answer}\0`))).toMatchObject(wrongPassword);
   });
 
+  test("by md5 asks an unknown user for what most users have", () => {
+    const asked = (options: Partial<ClientAuthenticationOptions>) =>
+      authentication({ method: "md5", ...options }).start();
+    expect(asked({ secret: null })).toMatchObject({ kind: "send", code: 5 });
+    expect(asked({ secret: null, pretended: "md5" })).toMatchObject({ kind: "send", code: 5 });
+    expect(asked({ secret: null, pretended: "scram" })).toEqual(asked({ secret: scram }));
+    expect(login(authentication({ method: "md5", secret: null, pretended: "scram" }), "any")).toMatchObject(
+      wrongPassword,
+    );
+    // Who is known is asked by what is known.
+    expect(asked({ secret: md5, pretended: "scram" })).toMatchObject({ kind: "send", code: 5 });
+  });
+
   test("by scram-sha-256 against an md5 hash fails as with a wrong password", () => {
     expect(login(authentication({ secret: md5 }), PASSWORD)).toMatchObject(wrongPassword);
   });
