@@ -160,8 +160,10 @@ export class ClientAuthentication {
     const { user, mockKey } = this.#options;
     switch (secret?.kind) {
       case "plain":
+        this.#spendTime(password);
         return equalSecrets(password, secret.password);
       case "md5":
+        this.#spendTime(password);
         return equalSecrets(md5Secret(password, user), secret.hash);
       case "scram": {
         if (secret.iterations > SCRAM_ITERATIONS_MAX) return false;
@@ -171,9 +173,16 @@ export class ClientAuthentication {
         return true;
       }
       default:
+        this.#spendTime(password);
         equalSecrets(password, mockKey);
         return false;
     }
+  }
+
+  /** Takes as long as a usual SCRAM secret does, so that time does not tell who has one, or who is nobody. */
+  #spendTime(password: Buffer): void {
+    const { user, mockKey, pretence = noPretence } = this.#options;
+    deriveScramKeys(password, mockSalt(mockKey, user), pretence.iterations);
   }
 
   #checkMd5(body: Buffer, salt: Buffer): AuthStep {
@@ -216,7 +225,7 @@ export class ClientAuthentication {
     const { user, mockKey, derivations = new ScramDerivations(), pretence = noPretence } = this.#options;
     const secret = this.#secret;
     if (secret?.kind === "scram") return { ...secret, doomed: false };
-    const salt = hmacSha256(mockKey, `salt:${user}`).subarray(0, SALT_BYTES);
+    const salt = mockSalt(mockKey, user);
     const iterations = SCRAM_ITERATIONS_MIN;
     if (secret?.kind === "plain") {
       return { iterations, salt, ...derivations.derive(secret.password, salt, iterations), doomed: false };
@@ -266,6 +275,11 @@ const noPretence: Pretence = { scram: false, iterations: SCRAM_ITERATIONS_MIN };
 /** With an empty password nobody logs in. */
 const usable = (secret: Secret | null): Secret | null =>
   secret?.kind === "plain" && secret.password === "" ? null : secret;
+
+/** The same each time for a user name, known or not. */
+function mockSalt(mockKey: Buffer, user: string): Buffer {
+  return hmacSha256(mockKey, `salt:${user}`).subarray(0, SALT_BYTES);
+}
 
 /** What PostgreSQL says of a wrong password, and of a user that does not exist. */
 function passwordFailed(user: string): ProxyError {

@@ -64,7 +64,6 @@ export interface ClientLoginSink {
 }
 
 type Found = (secret: Secret | null, origin: SecretOrigin | null) => void;
-type Unknown = (error: ProxyError) => void;
 
 /** The first byte of a TLS connection: a record of the handshake. No startup packet is that long. */
 const TLS_HANDSHAKE = 0x16;
@@ -301,7 +300,7 @@ export class ClientLogin implements TransportSink {
   }
 
   /** `then` is called with the answer, at once or later; `unknown` where it cannot be known, which by default ends the login. */
-  #lookUp(user: string, database: string, then: Found, unknown: Unknown = (error) => this.#refuse(error)): void {
+  #lookUp(user: string, database: string, then: Found, unknown = (error: ProxyError) => this.#refuse(error)): void {
     let answered = false;
     const over = (end: () => void): void => {
       answered = true;

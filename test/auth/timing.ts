@@ -23,6 +23,8 @@ const questions: readonly Question[] = [
   { method: "scram-sha-256", secret: "plain" },
   { method: "scram-sha-256", secret: "query" },
   { method: "md5", secret: "md5" },
+  { method: "md5", secret: "scram" },
+  { method: "md5", secret: "query" },
   { method: "password", secret: "scram" },
   { method: "password", secret: "plain" },
 ];
@@ -92,10 +94,12 @@ async function run(book: Book): Promise<void> {
       ),
     );
     await site.admit(accounts);
-    const { userlist } = site.writeFiles("timing");
     const rows: string[][] = [];
     for (const question of questions) {
       const { method, secret } = question;
+      // A list as there are: all of one kind.
+      const own = new Set(namesOf(question, "known"));
+      const { userlist } = site.writeFiles(`timing-${method}-${secret}`, ({ cell }) => own.has(cell.user));
       const router = await site.router(`${method}-${secret}`, [{ name: "prefer", settings: {} }], (configuration) => {
         configuration.auth = {
           type: method,

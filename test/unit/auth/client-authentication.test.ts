@@ -112,6 +112,12 @@ describe("a login", () => {
     expect(again.answer(Buffer.from(`${answer}\0`))).toMatchObject(wrongPassword);
   });
 
+  test("by md5 asks who is known by what is known", () => {
+    const pretence = { scram: true, iterations: 4096 };
+    expect(authentication({ method: "md5", secret: md5, pretence }).start()).toMatchObject({ kind: "send", code: 5 });
+    expect(login(authentication({ method: "md5", secret: null, pretence }), "any")).toMatchObject(wrongPassword);
+  });
+
   test("by scram-sha-256 against an md5 hash fails as with a wrong password", () => {
     expect(login(authentication({ secret: md5 }), PASSWORD)).toMatchObject(wrongPassword);
   });
