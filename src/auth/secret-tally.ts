@@ -1,7 +1,7 @@
 // What kind of secrets users have, so that those who do not exist can be shown what most others are shown: an exchange of another kind, or
 // other iterations, would tell them apart (PostgreSQL pretends its own password_encryption and scram_iterations).
 
-import { SCRAM_ITERATIONS_MIN } from "./scram.ts";
+import { SCRAM_ITERATIONS_MAX, SCRAM_ITERATIONS_MIN } from "./scram.ts";
 import type { Secret } from "./secret.ts";
 
 /** What an unknown user is made out to have. */
@@ -36,6 +36,8 @@ export class SecretTally {
   }
 
   #count(iterations: number): void {
+    // Nobody logs in by so many, and a pretence of them would take as long.
+    if (iterations > SCRAM_ITERATIONS_MAX) return;
     if (this.#iterations.size >= KINDS_MAX && !this.#iterations.has(iterations)) return;
     this.#iterations.set(iterations, (this.#iterations.get(iterations) ?? 0) + 1);
   }
