@@ -9,6 +9,7 @@ import { AUTH_ANSWERS_MAX, AUTH_QUESTIONS_MAX } from "../core/limits.ts";
 import type { Millis } from "../core/units.ts";
 import type { LookupSink } from "./credentials.ts";
 import type { Secret } from "./secret.ts";
+import { SecretTally } from "./secret-tally.ts";
 
 /** How a database's users are asked for. */
 export interface AuthTerms {
@@ -67,6 +68,8 @@ interface Remembered {
 }
 
 export class AuthQuery {
+  /** Of all answers: what most who are asked for have. */
+  readonly tally = new SecretTally();
   readonly counters: AuthQueryCounters = { answered: 0, nobody: 0, silent: 0, recent: 0, stale: 0 };
   readonly #clock: Clock;
   readonly #asker: Asker;
@@ -155,7 +158,10 @@ export class AuthQuery {
   #tell(key: string, { sinks, askedAt }: Question, secret: Secret | null): void {
     this.counters[secret === null ? "nobody" : "answered"] += 1;
     this.#answers.delete(key);
-    if (secret !== null) this.#answers.set(key, { secret, askedAt, doubtful: false });
+    if (secret !== null) {
+      this.tally.add(secret);
+      this.#answers.set(key, { secret, askedAt, doubtful: false });
+    }
     const [oldest] = this.#answers.keys();
     if (this.#answers.size > AUTH_ANSWERS_MAX && oldest !== undefined) this.#answers.delete(oldest);
     for (const sink of sinks) sink.found(secret);

@@ -19,6 +19,7 @@ import {
 } from "./scram.ts";
 import { ScramServer, type ScramServerStep, type ScramVerifier } from "./scram-server.ts";
 import type { Secret } from "./secret.ts";
+import type { Pretence } from "./secret-tally.ts";
 
 export interface ClientAuthenticationOptions {
   readonly method: ClientAuthenticationMethod;
@@ -32,8 +33,8 @@ export interface ClientAuthenticationOptions {
   readonly channelBinding?: Buffer | null;
   /** Secret of the process, 32 random bytes: gives each user name a salt that stays the same, known or not. */
   readonly mockKey: Buffer;
-  /** What method `md5` asks a user for who is unknown: what it asks most others for. `md5` by default. */
-  readonly pretended?: "md5" | "scram";
+  /** What an unknown user is made out to have; an md5 hash, or a password by SCRAM, when it is not given. */
+  readonly pretence?: Pretence;
   /** The process's derivations; without them every login derives anew. */
   readonly derivations?: ScramDerivations;
 }
@@ -85,7 +86,7 @@ export class ClientAuthentication {
       case "password":
         return this.#askClearText();
       case "md5":
-        return (this.#secret?.kind ?? this.#options.pretended) === "scram" ? this.#offerSasl() : this.#askMd5();
+        return this.#looksLikeScram ? this.#offerSasl() : this.#askMd5();
       case "scram-sha-256":
         return this.#offerSasl();
       default:
@@ -117,6 +118,11 @@ export class ClientAuthentication {
   #askClearText(): AuthStep {
     this.#state = { kind: "clear-text" };
     return { kind: "send", code: 3, payload: NOTHING };
+  }
+
+  get #looksLikeScram(): boolean {
+    const { pretence = noPretence } = this.#options;
+    return this.#secret === null ? pretence.scram : this.#secret.kind === "scram";
   }
 
   #askMd5(): AuthStep {
@@ -175,8 +181,8 @@ export class ClientAuthentication {
 
   /** Takes as long as a usual SCRAM secret does, so that time does not tell who has one, or who is nobody. */
   #spendTime(password: Buffer): void {
-    const { user, mockKey } = this.#options;
-    deriveScramKeys(password, mockSalt(mockKey, user), SCRAM_ITERATIONS_MIN);
+    const { user, mockKey, pretence = noPretence } = this.#options;
+    deriveScramKeys(password, mockSalt(mockKey, user), pretence.iterations);
   }
 
   #checkMd5(body: Buffer, salt: Buffer): AuthStep {
@@ -216,7 +222,7 @@ export class ClientAuthentication {
   }
 
   #verifier(): ScramVerifier {
-    const { user, mockKey, derivations = new ScramDerivations() } = this.#options;
+    const { user, mockKey, derivations = new ScramDerivations(), pretence = noPretence } = this.#options;
     const secret = this.#secret;
     if (secret?.kind === "scram") return { ...secret, doomed: false };
     const salt = mockSalt(mockKey, user);
@@ -226,7 +232,8 @@ export class ClientAuthentication {
     }
     // An md5 hash cannot be checked by SCRAM: as for an unknown user, the exchange runs and fails.
     const mock = (name: string) => hmacSha256(mockKey, `${name}:${user}`);
-    return { iterations, salt, storedKey: mock("stored"), serverKey: mock("server"), doomed: true };
+    const keys = { storedKey: mock("stored"), serverKey: mock("server") };
+    return { iterations: pretence.iterations, salt, ...keys, doomed: true };
   }
 
   #scramStep(scram: ScramServer, step: ScramServerStep): AuthStep {
@@ -262,6 +269,8 @@ export class ClientAuthentication {
     return { kind: "failed", error };
   }
 }
+
+const noPretence: Pretence = { scram: false, iterations: SCRAM_ITERATIONS_MIN };
 
 /** With an empty password nobody logs in. */
 const usable = (secret: Secret | null): Secret | null =>

@@ -5,6 +5,7 @@ import type { ProxyError } from "../core/errors.ts";
 import type { AuthQuery, AuthTerms } from "./auth-query.ts";
 import { KeyRing, type ProvenKeys, type ServerSecret } from "./proven-keys.ts";
 import type { Secret } from "./secret.ts";
+import { type Pretence, SecretTally } from "./secret-tally.ts";
 
 /** Where a secret comes from that may be out of date. */
 export type SecretOrigin =
@@ -25,6 +26,8 @@ export interface LookupSink {
 export interface Credentials {
   /** What a client has to prove. The function returned gives the lookup up; nothing is heard of it then. */
   lookup(user: string, database: string, sink: LookupSink): () => void;
+  /** What users of this database are made out to have who do not exist. */
+  pretence(database: string): Pretence;
   /** A client has logged in as this user, and shown these keys. */
   proven(user: string, keys: ProvenKeys): void;
   /** A login as this user has failed: what it was judged by may be out of date. */
@@ -46,11 +49,13 @@ export interface AskedUsers {
 export class ListedCredentials implements Credentials {
   #users: ReadonlyMap<string, Secret>;
   #asked: AskedUsers | null;
+  #tally: SecretTally;
   readonly #ring = new KeyRing();
 
   constructor(users: ReadonlyMap<string, Secret>, asked: AskedUsers | null = null) {
     this.#users = users;
     this.#asked = asked;
+    this.#tally = new SecretTally(users.values());
   }
 
   /** Proven keys of users whose secret has changed are forgotten. */
@@ -61,6 +66,12 @@ export class ListedCredentials implements Credentials {
     });
     this.#users = users;
     this.#asked = asked;
+    this.#tally = new SecretTally(users.values());
+  }
+
+  pretence(database: string): Pretence {
+    const asked = this.#termsOf(database) === null ? null : this.#asked;
+    return asked === null ? this.#tally.pretence : asked.query.tally.pretence;
   }
 
   lookup(user: string, database: string, sink: LookupSink): () => void {

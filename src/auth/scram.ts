@@ -81,6 +81,11 @@ export class ScramDerivations {
     return keys;
   }
 
+  /** Passwords may not be in use any more: what was derived from them is dropped. */
+  clear(): void {
+    this.#keys.clear();
+  }
+
   /** How many are kept. */
   get size(): number {
     return this.#keys.size;

@@ -10,6 +10,7 @@ import { EtcdConnection } from "../discovery/etcd-connection.ts";
 import { keyPrefix } from "../discovery/options.ts";
 import { PatroniRest } from "../discovery/patroni-rest.ts";
 import type { Member, Topology } from "../discovery/topology.ts";
+import { checkAuthQuery } from "./check-auth-query.ts";
 import { composeObservers } from "./compose.ts";
 
 const CALL_TIMEOUT_MS = 3_000;
@@ -43,6 +44,7 @@ export async function checkConnections(config: Config, logger: Logger): Promise<
       const deadline = systemClock.now() + SETTLE_TIMEOUT_MS;
       while (!lost && !settled(observer.current()) && systemClock.now() < deadline) await delay(LOOK_EVERY_MS);
       findings.push(...(await checkTopology(cluster, observer.current())));
+      findings.push(...(await checkAuthQuery(config, cluster, observer)));
     }
   } finally {
     await close();

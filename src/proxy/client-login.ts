@@ -34,7 +34,6 @@ export interface ClientLoginOptions {
   readonly random: (bytes: number) => Buffer;
   /** Makes what an unknown user is shown the same each time; secret, one per process. */
   readonly mockKey: Buffer;
-  readonly pretended?: "md5" | "scram";
   readonly derivations: ScramDerivations;
   readonly startup: StartupRules;
   /** Whether there is room for one more client; asked once it is known that this is one, and no cancel request. */
@@ -335,17 +334,10 @@ export class ClientLogin implements TransportSink {
   }
 
   #authenticate(user: string, method: ClientAuthenticationMethod, secret: Secret | null): void {
-    const { random, mockKey, derivations, pretended = "md5" } = this.#options;
-    this.#authentication = new ClientAuthentication({
-      method,
-      user,
-      secret,
-      random,
-      channelBinding: channelBinding(this.#transport.socket),
-      mockKey,
-      derivations,
-      pretended,
-    });
+    const { random, mockKey, derivations, credentials } = this.#options;
+    const pretence = credentials.pretence(this.#facts?.database ?? "");
+    const how = { method, user, secret, random, mockKey, pretence, derivations };
+    this.#authentication = new ClientAuthentication({ ...how, channelBinding: channelBinding(this.#transport.socket) });
     this.#advance(this.#authentication.start());
   }
 

@@ -52,11 +52,9 @@ export class Identification {
   readonly #mockKey = randomBytes(MOCK_KEY_BYTES);
   readonly #clusters = new Map<string, Known>();
   #terms: IdentificationTerms;
-  #pretended: "md5" | "scram";
 
   constructor(clock: Clock, logger: Logger, feeds: ReadonlyMap<string, TopologyFeed>, terms: IdentificationTerms) {
     this.#terms = terms;
-    this.#pretended = usualSecret(terms.options);
     for (const [cluster, feed] of feeds) {
       const asker = new AuthAsker(clock, logger.child({ cluster }), feed, this.#askerOptions(cluster));
       const query = new AuthQuery(clock, asker, terms.options.authQuery);
@@ -67,7 +65,7 @@ export class Identification {
 
   reconfigure(terms: IdentificationTerms): void {
     this.#terms = terms;
-    this.#pretended = usualSecret(terms.options);
+    this.derivations.clear();
     for (const [cluster, { credentials, query, asker }] of this.#clusters) {
       asker.reconfigure(this.#askerOptions(cluster));
       query.reconfigure(terms.options.authQuery);
@@ -98,7 +96,6 @@ export class Identification {
       tls: clientTls,
       random: randomBytes,
       mockKey: this.#mockKey,
-      pretended: this.#pretended,
       derivations: this.derivations,
     };
   }
@@ -120,11 +117,4 @@ export class Identification {
     const { authQuery, users } = options;
     return { query, termsOf: (database) => authTerms(authQuery, database, users, dbnameOf) };
   }
-}
-
-/** What most users have: those who are asked for, a SCRAM secret, PostgreSQL's own default. */
-function usualSecret({ users, authQuery }: IdentificationOptions): "md5" | "scram" {
-  const asks = authQuery.user !== null || [...authQuery.databases.values()].some(({ user }) => user !== null);
-  const scram = [...users.values()].filter(({ kind }) => kind === "scram").length;
-  return asks || 2 * scram > users.size ? "scram" : "md5";
 }

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeCertificates } from "../support/certificates.ts";
 import { type Cluster, PROBE, startCluster } from "../support/cluster.ts";
+import { runCommand } from "../support/command.ts";
 import { SUPERUSER } from "../support/patroni.ts";
 import { type Pgsteer, startPgsteer } from "../support/pgsteer.ts";
 import { type Postgres, startPostgres } from "../support/postgres.ts";
@@ -224,13 +225,17 @@ describe("in a cluster", () => {
   test("a wrong password of auth.user is told to the operator, not to clients; it is read again with the configuration", async () => {
     const password = join(directory, "asker-password");
     writeFileSync(password, "wrong\n");
-    const mistaken = await asking("mistaken", { password_command: ["cat", password] });
+    const mistaken = await asking("mistaken", { password_command: ["cat", password], dbname: DATABASE });
     expect(await fares(mistaken, "ann", "ann-3")).toBe(unavailable);
     expect(await fares(mistaken, "nobody", "ann-3")).toBe(unavailable);
     const log = readFileSync(mistaken.log, "utf8");
     expect(log).toContain('password authentication failed for user \\"asker\\"');
     expect(log).toContain("auth_query was not answered");
     expect(log).not.toContain("SCRAM-SHA-256$");
+    const check = () => runCommand(cluster, "check", "--connect", "-c", mistaken.configurationFile);
+    expect((await check()).output).toMatch(
+      /PROBLEM demo: auth_query as "asker" in database "app": is not answered: member node\d: password authentication failed for user "asker"/,
+    );
     writeFileSync(password, `${ASKER.password}\n`);
     process.kill(mistaken.pid, "SIGHUP");
     await waitFor(() => readFileSync(mistaken.log, "utf8").includes("configuration reloaded"), {
@@ -238,6 +243,7 @@ describe("in a cluster", () => {
       what: "the reload",
     });
     expect(await fares(mistaken, "ann", "ann-3")).toBe("ann");
+    expect((await check()).output).toContain('ok      demo: auth_query as "asker" in database "app": is answered');
     await mistaken.stop();
   });
 

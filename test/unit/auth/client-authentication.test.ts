@@ -112,17 +112,10 @@ describe("a login", () => {
     expect(again.answer(Buffer.from(`${answer}\0`))).toMatchObject(wrongPassword);
   });
 
-  test("by md5 asks an unknown user for what most users have", () => {
-    const asked = (options: Partial<ClientAuthenticationOptions>) =>
-      authentication({ method: "md5", ...options }).start();
-    expect(asked({ secret: null })).toMatchObject({ kind: "send", code: 5 });
-    expect(asked({ secret: null, pretended: "md5" })).toMatchObject({ kind: "send", code: 5 });
-    expect(asked({ secret: null, pretended: "scram" })).toEqual(asked({ secret: scram }));
-    expect(login(authentication({ method: "md5", secret: null, pretended: "scram" }), "any")).toMatchObject(
-      wrongPassword,
-    );
-    // Who is known is asked by what is known.
-    expect(asked({ secret: md5, pretended: "scram" })).toMatchObject({ kind: "send", code: 5 });
+  test("by md5 asks who is known by what is known", () => {
+    const pretence = { scram: true, iterations: 4096 };
+    expect(authentication({ method: "md5", secret: md5, pretence }).start()).toMatchObject({ kind: "send", code: 5 });
+    expect(login(authentication({ method: "md5", secret: null, pretence }), "any")).toMatchObject(wrongPassword);
   });
 
   test("by scram-sha-256 against an md5 hash fails as with a wrong password", () => {
@@ -135,6 +128,23 @@ describe("a login", () => {
 
   test("by md5 against a SCRAM verifier is by SCRAM", () => {
     expect(authentication({ method: "md5", secret: scram }).start()).toMatchObject({ kind: "send", code: 10 });
+  });
+
+  test("of an unknown user is shown what most others are shown", () => {
+    const unknown = { secret: null, pretence: { scram: true, iterations: 8192 } };
+    expect(authentication({ ...unknown, method: "md5" }).start()).toMatchObject({ kind: "send", code: 10 });
+    expect(
+      authentication({ ...unknown, method: "md5", pretence: { scram: false, iterations: 8192 } }).start(),
+    ).toMatchObject({
+      kind: "send",
+      code: 5,
+    });
+    const server = authentication({ ...unknown, method: "scram-sha-256" });
+    server.start();
+    const length = Buffer.alloc(4);
+    length.writeInt32BE("n,,n=,r=abc".length);
+    const first = server.answer(Buffer.concat([Buffer.from("SCRAM-SHA-256\0"), length, Buffer.from("n,,n=,r=abc")]));
+    expect(first.kind === "send" && first.payload.toString()).toMatch(/,i=8192$/);
   });
 
   test("by md5 cannot be repeated with what was seen on the wire", () => {

@@ -75,6 +75,20 @@ describe("a client's secret", () => {
   });
 });
 
+describe("an unknown user", () => {
+  test("is made out to have what most of those have who are looked up in the same way", () => {
+    expect(credentials.pretence("unasked")).toEqual({ scram: true, iterations: 4096 });
+    const many = { ...scram("x"), iterations: 9000 };
+    for (const user of ["one", "two"]) {
+      answers.set(user, { kind: "answer", secret: user === "one" ? many : { kind: "md5", hash: "md5" } });
+      found(user);
+    }
+    expect(credentials.pretence("app")).toEqual({ scram: true, iterations: 9000 });
+    credentials.reconfigure(new Map([["bob", plain]]));
+    expect(credentials.pretence("app")).toEqual({ scram: false, iterations: 4096 });
+  });
+});
+
 describe("what servers are logged in to with", () => {
   test("is the password, or what the user has proven, or else the bare verifier", () => {
     expect([credentials.forServer("bob", "app"), credentials.forServer("ann", "app")]).toEqual([plain, listed]);

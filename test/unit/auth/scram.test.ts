@@ -71,6 +71,8 @@ describe("the derivation of keys", () => {
     expect(kept.size).toBe(2);
     expect(kept.derive("a", salt, 4096)).toEqual(first);
     expect(kept.derive("a", salt, 4096).storedKey).not.toEqual(kept.derive("a", salt, 4097).storedKey);
+    kept.clear();
+    expect(kept.size).toBe(0);
   });
 });
 

@@ -1,6 +1,7 @@
 // The connection that asks for secrets: what it makes of answers, and of their absence.
 
 import { randomBytes } from "node:crypto";
+import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
 import { ScramDerivations } from "../../../src/auth/scram.ts";
 import { AuthConnection, type AuthReply } from "../../../src/pool/auth-connection.ts";
@@ -54,6 +55,22 @@ describe("an answer", () => {
     expect(await ask("one")).toEqual({ ok: false, reason: "it is 42501", sqlstate: "42501" });
     expect(await ask("two")).toMatchObject({ ok: true });
     expect(server.logins).toHaveLength(1);
+  });
+
+  test("of any bytes, cut off, is none", async () => {
+    await start(() => "hang");
+    await fc.assert(
+      fc.asyncProperty(fc.uint8Array({ minLength: 1, maxLength: 60 }), fc.boolean(), async (noise, framed) => {
+        const asked = server.asked.length;
+        const answered = ask("app");
+        await waitFor(() => server.asked.length > asked, { timeoutMs: 5_000, intervalMs: 1, what: "the question" });
+        server.blurt(framed ? message("D", Buffer.from(noise)) : Buffer.from(noise));
+        server.breakAll();
+        expect((await answered).ok).toBe(false);
+        connection.close("the next one");
+      }),
+      { numRuns: 100 },
+    );
   });
 
   test("that is no part of the protocol costs the connection", async () => {

@@ -13,6 +13,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { OneMethod } from "../../../src/auth/access.ts";
 import { ListedCredentials, type LookupSink } from "../../../src/auth/credentials.ts";
 import { ScramDerivations } from "../../../src/auth/scram.ts";
+import { usualPretence } from "../../../src/auth/secret-tally.ts";
 import { ProxyError } from "../../../src/core/errors.ts";
 import { AUTH_MESSAGE_BYTES_MAX, STARTUP_PACKET_BYTES_MAX } from "../../../src/core/limits.ts";
 import { Transport, type TransportSink } from "../../../src/protocol/transport.ts";
@@ -434,7 +435,13 @@ describe("a client's login", () => {
     let asked: LookupSink[];
     let givenUp: number;
     let waiting: ClientLogin;
-    const nobodys = { forServer: () => null, proven: () => {}, refused: () => {}, failed: () => {} };
+    const nobodys = {
+      forServer: () => null,
+      proven: () => {},
+      refused: () => {},
+      failed: () => {},
+      pretence: () => usualPretence,
+    };
 
     beforeEach(() => {
       [asked, givenUp] = [[], 0];
