@@ -24,7 +24,7 @@ import { decodeStartup, type StartupPacket, spokenMinor, startupPacketLength } f
 import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { MessageWriter } from "../protocol/writer.ts";
 import { type ClientFacts, clientFacts, type StartupRules } from "./client-facts.ts";
-import { channelBinding, handshakeReason, peerCertificate, secureSocket } from "./client-tls-socket.ts";
+import { channelBinding, handshakeReason, isAcceptable, peerCertificate, secureSocket } from "./client-tls-socket.ts";
 
 /** How clients log in. */
 export interface ClientLoginOptions {
@@ -233,7 +233,7 @@ export class ClientLogin implements TransportSink {
     this.#shakesHands = false;
     if (this.#over || tls.certificates === "ignored") return;
     this.#certificate = peerCertificate(socket);
-    if (tls.certificates === "demanded" && this.#certificate === null) this.#refuse(certificateMissing());
+    if (!isAcceptable(socket, tls)) this.#refuse(certificateMissing());
   }
 
   /** TLS without SSLRequest, as from PostgreSQL 17 on: what came is the beginning of its handshake. */

@@ -50,6 +50,15 @@ export function peerCertificate(socket: Socket): PeerCertificateFacts | null {
   return { commonName, distinguishedName: distinguishedName(certificate.subject) };
 }
 
+/**
+ * Whether the client may go on with what it has shown. As in PostgreSQL and PgBouncer a certificate that is not valid is worse than
+ * none, also where nobody asks for one.
+ */
+export function isAcceptable(socket: TLSSocket, { certificates }: ClientTls & { kind: "on" }): boolean {
+  if (socket.getPeerX509Certificate() === undefined) return certificates !== "demanded";
+  return certificates === "ignored" || verifyError(socket) === null;
+}
+
 /** What OpenSSL has against the certificate; null: nothing. */
 function verifyError(socket: TLSSocket): unknown {
   const handle: unknown = Reflect.get(socket, "ssl");

@@ -26,7 +26,7 @@ interface Setup {
   readonly type?: "md5" | "scram-sha-256" | "trust";
   readonly ini: Readonly<Record<string, string>>;
   readonly auth: Readonly<Record<string, unknown>>;
-  readonly clientTls: "allow" | "verify-full";
+  readonly clientTls: "disable" | "allow" | "require" | "verify-ca" | "verify-full";
   readonly cells: readonly Cell[];
 }
 
@@ -114,8 +114,24 @@ const byType = (["md5", "scram-sha-256", "trust"] as const).map((type): Setup =>
   return { name: `auth_type ${type}`, type, ini: {}, auth: {}, clientTls: "allow", cells: numbered(prefix, own) };
 });
 
+/** What a listener demands of all its clients, whatever the method. */
+const demanding = (["disable", "require", "verify-ca"] as const).map((clientTls): Setup => {
+  const scram = { method: "scram-sha-256", secret: "scram", server: "scram-sha-256" } as const;
+  const own: Wish[] = [
+    { ...scram, about: `${clientTls}: TLS` },
+    { ...scram, about: `${clientTls}: in clear`, sslmode: "disable" },
+    { ...scram, about: `${clientTls}: prefers TLS`, sslmode: "prefer" },
+    ...(["its own", "over", "of a stranger", "of another name"] as const).map(
+      (shown): Wish => ({ ...scram, shown, about: `${clientTls}: certificate: ${shown}` }),
+    ),
+  ];
+  const cells = numbered(`${clientTls.replace("-", "")}`, own);
+  return { name: `client_tls_sslmode ${clientTls}`, type: "scram-sha-256", ini: {}, auth: {}, clientTls, cells };
+});
+
 const setups: readonly Setup[] = [
   ...byType,
+  ...demanding,
   {
     name: "userlist and HBA file",
     ini: {},
@@ -260,17 +276,17 @@ async function run(book: Book): Promise<void> {
     const accounts = setups.flatMap(({ cells }) => cells).map(accountOf);
     await site.admit(accounts);
     await queryOnce({ ...site.behind.login, database: "app" }, lookup);
-    const files = site.writeFiles("both", () => true, { asker: "asker-secret", pgbouncer: "bouncer-secret" });
+    const read = site.writeFiles("both", () => true, { asker: "asker-secret", pgbouncer: "bouncer-secret" });
     const { server, authority } = site.papers;
     const rows: Row[] = [];
     for (const setup of setups) {
-      const pgbouncer = await startPgBouncer(site, setup, files);
+      const pgbouncer = await startPgBouncer(site, setup, read);
       const router = await site.router(`beside-${setups.indexOf(setup)}`, site.ways(), (configuration) => {
         const { type = "hba" } = setup;
-        const rules = type === "hba" ? { hba_file: files.hba } : {};
-        configuration.auth = { type, file: files.userlist, ...rules, ...setup.auth };
-        const pair = { cert_file: server.cert, key_file: server.key, ca_file: authority.ca };
-        configuration["client_tls"] = { mode: setup.clientTls, ...pair };
+        const rules = type === "hba" ? { hba_file: read.hba } : {};
+        configuration.auth = { type, file: read.userlist, ...rules, ...setup.auth };
+        const files = { cert_file: server.cert, key_file: server.key, ca_file: authority.ca };
+        configuration["client_tls"] = { mode: setup.clientTls, ...files };
       });
       const own = accounts.filter(({ cell }) => setup.cells.includes(cell));
       rows.push(...(await rowsOf(own, site, { pgbouncer, pgsteer: (cell) => router.portOf(cell) })));

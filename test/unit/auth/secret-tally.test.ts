@@ -17,6 +17,7 @@ describe("an unknown user", () => {
     ["as most are", [scram(8192), scram(4096), scram(8192)], { scram: true, iterations: 8192 }],
     ["as passwords are by SCRAM", [plain, plain, scram(8192)], { scram: false, iterations: 4096 }],
     ["a hash among hashes, which SCRAM does not count", [md5, md5, scram(8192)], { scram: false, iterations: 8192 }],
+    ["of which nobody has as many as none can log in by", [scram(0x7fff_ffff)], { scram: true, iterations: 4096 }],
   ])("has a secret %s", (_what, secrets, pretence) => {
     expect(new SecretTally(secrets).pretence).toEqual(pretence);
   });

@@ -14,7 +14,7 @@ import {
   clientTlsContext,
   plainClientTls,
 } from "../../../src/auth/client-tls.ts";
-import { peerCertificate, secureSocket } from "../../../src/proxy/client-tls-socket.ts";
+import { isAcceptable, peerCertificate, secureSocket } from "../../../src/proxy/client-tls-socket.ts";
 import { Authority } from "../../support/authority.ts";
 import { waitFor } from "../../support/time.ts";
 
@@ -26,6 +26,7 @@ let tls: ClientTls;
 /** Of each connection, in the order of their handshakes. */
 let facts: (PeerCertificateFacts | null)[];
 let reused: boolean[];
+let accepted: boolean[];
 let closed: (Error | null)[];
 const sockets = new Set<Socket>();
 
@@ -57,14 +58,16 @@ const options = (changes: Partial<ClientTlsOptions> = {}): ClientTlsOptions => (
 });
 
 beforeEach(async () => {
-  [facts, reused, closed] = [[], [], []];
+  [facts, reused, accepted, closed] = [[], [], [], []];
   tls = clientTlsContext(options());
   // What comes late is not for the next test.
   const ends = closed;
   server = createServer((raw) => {
     if (tls.kind === "off") throw new Error("no TLS");
-    const socket = secureSocket(raw, tls, Buffer.alloc(0), () => {
+    const now = tls;
+    const socket = secureSocket(raw, now, Buffer.alloc(0), () => {
       facts.push(peerCertificate(socket));
+      accepted.push(isAcceptable(socket, now));
       reused.push(socket.isSessionReused());
     });
     sockets.add(raw);
@@ -129,6 +132,13 @@ describe("a client's certificate", () => {
       ...Array.from({ length: 5 }, () => undefined),
       "ada",
     ]);
+    // No certificate is better than one that is not valid, unless one is demanded.
+    expect(accepted).toEqual([true, false, false, false, false, true, true]);
+    tls = clientTlsContext(options({ mode: "verify-ca" }));
+    await client();
+    await client(pair("eve"));
+    await client(pair("ada"));
+    expect(accepted.slice(7)).toEqual([false, false, true]);
   });
 });
 
