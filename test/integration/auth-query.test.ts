@@ -305,6 +305,8 @@ describe("in a cluster", () => {
         .map((name) => readFileSync(join(cluster.directory, name), "utf8")),
       readFileSync(router.log, "utf8"),
     ];
+    expect(texts.length).toBeGreaterThan(13);
+    expect(texts.filter((text) => text.includes(ASKER.user))).not.toEqual([]);
     for (const secret of [...secrets, ...passwords]) {
       expect(texts.filter((text) => text.includes(secret)).map((text) => text.slice(0, 100))).toEqual([]);
     }
