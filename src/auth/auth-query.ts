@@ -68,7 +68,7 @@ interface Remembered {
 }
 
 export class AuthQuery {
-  /** Of all answers: what most who are asked for have. */
+  /** Of what is remembered, each user once: what most who are asked for have. */
   readonly tally = new SecretTally();
   readonly counters: AuthQueryCounters = { answered: 0, nobody: 0, silent: 0, recent: 0, stale: 0 };
   readonly #clock: Clock;
@@ -88,11 +88,6 @@ export class AuthQuery {
 
   reconfigure(options: AuthQueryOptions): void {
     this.#options = options;
-  }
-
-  /** Forgets every answer. */
-  forget(): void {
-    this.#answers.clear();
   }
 
   get size(): number {
@@ -157,14 +152,21 @@ export class AuthQuery {
 
   #tell(key: string, { sinks, askedAt }: Question, secret: Secret | null): void {
     this.counters[secret === null ? "nobody" : "answered"] += 1;
-    this.#answers.delete(key);
+    this.#drop(key);
     if (secret !== null) {
       this.tally.add(secret);
       this.#answers.set(key, { secret, askedAt, doubtful: false });
     }
     const [oldest] = this.#answers.keys();
-    if (this.#answers.size > AUTH_ANSWERS_MAX && oldest !== undefined) this.#answers.delete(oldest);
+    if (this.#answers.size > AUTH_ANSWERS_MAX && oldest !== undefined) this.#drop(oldest);
     for (const sink of sinks) sink.found(secret);
+  }
+
+  #drop(key: string): void {
+    const known = this.#answers.get(key);
+    if (known === undefined) return;
+    this.tally.remove(known.secret);
+    this.#answers.delete(key);
   }
 
   /** Those who are not remembered go through the same exchange as those who are, and hear the same where that fails. */

@@ -14,6 +14,8 @@ export interface Pretence {
 /** As long as nothing is known: what PostgreSQL makes by itself. */
 export const usualPretence: Pretence = { scram: true, iterations: SCRAM_ITERATIONS_MIN };
 
+/** More is not pretended: with method password each guess costs them, and a role can give itself a secret of any number. */
+export const PRETENDED_ITERATIONS_MAX = 100_000;
 /** Different numbers of iterations that are counted; the rest is passed over. */
 const KINDS_MAX = 100;
 
@@ -28,16 +30,29 @@ export class SecretTally {
   }
 
   add(secret: Secret): void {
-    if (secret.kind === "scram") this.#scram += 1;
-    else this.#others += 1;
-    if (secret.kind !== "md5") this.#count(secret.kind === "scram" ? secret.iterations : SCRAM_ITERATIONS_MIN);
+    this.#count(secret, 1);
+  }
+
+  /** One that was added is not anybody's any more. */
+  remove(secret: Secret): void {
+    this.#count(secret, -1);
+  }
+
+  #count(secret: Secret, by: 1 | -1): void {
+    if (secret.kind === "scram") this.#scram += by;
+    else this.#others += by;
+    const iterations = secret.kind === "scram" ? secret.iterations : SCRAM_ITERATIONS_MIN;
+    if (secret.kind !== "md5" && iterations <= PRETENDED_ITERATIONS_MAX) this.#countIterations(iterations, by);
     const [most = usualPretence.iterations] = [...this.#iterations].toSorted((a, b) => b[1] - a[1])[0] ?? [];
     this.#pretence = { scram: this.#scram >= this.#others, iterations: most };
   }
 
-  #count(iterations: number): void {
-    if (this.#iterations.size >= KINDS_MAX && !this.#iterations.has(iterations)) return;
-    this.#iterations.set(iterations, (this.#iterations.get(iterations) ?? 0) + 1);
+  #countIterations(iterations: number, by: 1 | -1): void {
+    const known = this.#iterations.get(iterations);
+    if (known === undefined && (by < 0 || this.#iterations.size >= KINDS_MAX)) return;
+    const count = (known ?? 0) + by;
+    if (count > 0) this.#iterations.set(iterations, count);
+    else this.#iterations.delete(iterations);
   }
 
   /** What most have. */

@@ -1,7 +1,7 @@
 // Users whom the userlist does not know: asked for in PostgreSQL, judged by its answer of now, logged in to servers with what they have
 // proven. What a changed password, a dropped role, an expired one come to; who is asked while there is no leader, or nobody.
 
-import { chownSync, mkdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chownSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { makeCertificates } from "../support/certificates.ts";
@@ -81,7 +81,9 @@ describe("in a cluster", () => {
         };
         configuration.pool["max_client_conn"] = 400;
         configuration.pool["query_wait_timeout"] = "5s";
+        configuration.log["level"] = "debug";
       },
+      args: ["--record", join(cluster.directory, `${name}.record`)],
     });
 
   let router: Pgsteer;
@@ -176,6 +178,7 @@ describe("in a cluster", () => {
     const asked = (await metric(router, "pgsteer_auth_queries_total")) - before;
     expect(asked).toBeGreaterThan(0);
     expect(asked).toBeLessThan(200);
+    process.stdout.write(`200 logins at once: ${asked} questions\n`);
   });
 
   test("a database that does not exist is told to those alone who are let in", async () => {
@@ -270,6 +273,43 @@ describe("in a cluster", () => {
       expect(await waitFor(look, { timeoutMs: 10_000, what: `${role} in clear` })).toBe(true);
     }
     await reloaded.stop();
+  });
+
+  test("nothing of a secret is in the log, the metrics, what HTTP shows, or a transcript", async () => {
+    const kept = await sql("SELECT rolpassword FROM pg_authid WHERE rolpassword IS NOT NULL");
+    const secrets = kept.rows
+      .flatMap(({ rolpassword }) => String(rolpassword).split(/[$:]/))
+      .filter((part) => part.length > 20);
+    expect(secrets.length).toBeGreaterThan(10);
+    const passwords = [
+      "ann-1",
+      "ann-2",
+      "ann-3",
+      "bob-1",
+      "bob-2",
+      "crowd-1",
+      "hashed-1",
+      ASKER.password,
+      PROBE.password,
+    ];
+    const shown = ["metrics", "topology", "events"].map(async (path) =>
+      (await fetch(`${router.httpUrl}/${path}`)).text(),
+    );
+    const texts = [
+      ...(await Promise.all(shown)),
+      ...["asking", "clear", "mistaken", "trusting"].map((name) =>
+        readFileSync(join(cluster.directory, `${name}.record`), "utf8"),
+      ),
+      ...readdirSync(cluster.directory)
+        .filter((name) => /^(?:asking|bound|clear|md5|mistaken|trusting|reloaded).*\.log$/.test(name))
+        .map((name) => readFileSync(join(cluster.directory, name), "utf8")),
+      readFileSync(router.log, "utf8"),
+    ];
+    expect(texts.length).toBeGreaterThan(13);
+    expect(texts.filter((text) => text.includes(ASKER.user))).not.toEqual([]);
+    for (const secret of [...secrets, ...passwords]) {
+      expect(texts.filter((text) => text.includes(secret)).map((text) => text.slice(0, 100))).toEqual([]);
+    }
   });
 
   test("without a leader a replica is asked", { timeout: 60_000 }, async () => {

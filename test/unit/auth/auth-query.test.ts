@@ -207,6 +207,27 @@ describe("query_age_max", () => {
 });
 
 describe("memory", () => {
+  test("counts each user once, however often it comes: what most have is not for one to say", () => {
+    const scram = (iterations: number): Secret => {
+      const key = Buffer.alloc(32);
+      return { kind: "scram", iterations, salt: key, storedKey: key, serverKey: key };
+    };
+    for (const user of ["one", "two"]) {
+      login("", user);
+      reply({ kind: "answer", secret: scram(8192) });
+    }
+    for (let count = 0; count < 10; count += 1) {
+      login("", "often");
+      reply({ kind: "answer", secret: scram(50_000) });
+    }
+    expect(query.tally.pretence).toEqual({ scram: true, iterations: 8192 });
+    for (const user of ["one", "two"]) {
+      login("", user);
+      reply(answer(null));
+    }
+    expect(query.tally.pretence.iterations).toBe(50_000);
+  });
+
   test(`holds ${AUTH_ANSWERS_MAX} users, AUTH_ANSWERS_MAX; the least recently used goes first`, () => {
     query = newQuery(60_000);
     for (let count = 0; count < AUTH_ANSWERS_MAX; count += 1) {
