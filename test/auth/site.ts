@@ -170,7 +170,7 @@ export class Site {
             const door = { address: "127.0.0.1", port: ports.get(cluster), route: "write", pool_mode: "session" };
             configuration.listeners.push({ name: cluster, cluster, ...door });
           }
-          const patience = { server_idle_timeout: "2s", query_wait_timeout: "5s" };
+          const patience = { server_idle_timeout: "2s", query_wait_timeout: "15s" };
           Object.assign(configuration.pool, { ...patience, max_client_conn: 2000 });
           configure(configuration);
         },
