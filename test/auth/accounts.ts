@@ -49,7 +49,10 @@ export function accountOf(cell: Cell): Account {
 export function rolesOf(accounts: readonly Account[], side: "storedAsked" | "storedBehind"): string {
   return accounts
     .filter((account) => account[side] !== null)
-    .map((account) => `CREATE ROLE ${account.cell.user} LOGIN PASSWORD '${account[side]}';`)
+    .map(
+      (account) =>
+        `CREATE ROLE ${account.cell.user} ${account.cell.mayLogIn ? "LOGIN" : "NOLOGIN"} PASSWORD '${account[side]}';`,
+    )
     .join("\n");
 }
 

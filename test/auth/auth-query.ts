@@ -104,7 +104,13 @@ async function changes(story: Story, book: Book, cluster: Cluster, pgsteer: Pgst
   await story.login("four", "in");
 }
 
-async function losses(story: Story, cluster: Cluster): Promise<void> {
+/** Waits until pgsteer itself says that it writes: what follows shall be a matter of logins alone. */
+async function ready({ httpUrl }: Pgsteer): Promise<void> {
+  const look = async () => (await fetch(`${httpUrl}/readyz?route=write`)).status === 200;
+  await waitFor(look, { timeoutMs: 60_000, intervalMs: 20, what: "pgsteer writes" });
+}
+
+async function losses(story: Story, cluster: Cluster, pgsteer: Pgsteer): Promise<void> {
   const leader = await cluster.requireLeader();
   const [replica = ""] = await cluster.replicas();
   await cluster.killNode(leader);
@@ -118,6 +124,7 @@ async function losses(story: Story, cluster: Cluster): Promise<void> {
     30_000,
     "it takes writes",
   );
+  await ready(pgsteer);
   story.happens("the replica leads");
   await story.login("four", "in");
   await cluster.killNode(replica);
@@ -129,6 +136,7 @@ async function losses(story: Story, cluster: Cluster): Promise<void> {
   await cluster.startMember(replica);
   await cluster.startMember(leader);
   await cluster.waitHealthy(120_000);
+  await ready(pgsteer);
   story.happens("all are back");
   await story.login("four", "in");
   await story.login("wrong", REFUSED);
@@ -150,7 +158,7 @@ async function run(book: Book): Promise<void> {
     await waitFor(asked, { timeoutMs: 10_000, what: "the leader answers" });
     const story = new Story(book, pgsteer);
     await changes(story, book, cluster, pgsteer);
-    await losses(story, cluster);
+    await losses(story, cluster, pgsteer);
     book.say(reportTable(["what happens", "who logs in", "what becomes of it"], story.rows));
     book.note = `${story.rows.length} logins, each at the first attempt`;
   } finally {

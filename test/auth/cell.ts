@@ -34,6 +34,8 @@ export interface Cell {
   readonly password: Attempt;
   readonly shown: Shown;
   readonly database: "app" | "nowhere";
+  /** Whether the role may log in at all. */
+  readonly mayLogIn: boolean;
   /** The name by which it asks for the host; the certificate is 127.0.0.1's. */
   readonly host: "127.0.0.1" | "localhost";
   /** Whether it trusts the authority that the server's certificate is of. */
@@ -64,6 +66,7 @@ const usual = {
   password: "right",
   shown: "none",
   database: "app",
+  mayLogIn: true,
   host: "127.0.0.1",
   trusts: true,
   offered: true,
@@ -105,6 +108,12 @@ function refused(): Wish[] {
     cells.push({ method, about: "TLS missing", record: "hostssl", sslmode: "disable" });
     cells.push({ method, about: "TLS refused", record: "hostnossl" });
   }
+  for (const secret of ["plain", "scram", "query"] as const) {
+    const base = { method: "scram-sha-256", secret, server: serverFor(secret), mayLogIn: false } as const;
+    cells.push({ ...base, about: "may not log in" });
+    cells.push({ ...base, about: "may not log in, wrong password", password: "wrong" });
+  }
+  cells.push({ method: "trust", about: "trusted, but may not log in", mayLogIn: false });
   cells.push({ method: "bound", secret: "scram", about: "bound, wrong password", password: "wrong" });
   cells.push({ method: "bound", about: "bound, but TLS missing", sslmode: "disable" });
   cells.push({ method: "trust", secret: "unknown", about: "trusted, but unknown" });

@@ -34,6 +34,15 @@ export const differences: readonly Difference[] = [
       comparison.cell.secret === "unknown" && /the password of user .*, but none is known/.test(saidBy(comparison)),
   },
   {
+    name: "may not log in, by auth_query",
+    reason:
+      "PostgreSQL says of a role without LOGIN, once its password is right, that it may not; PgBouncer's default query, which is pgsteer's, does not return it, so that nobody knows it",
+    applies: (comparison) =>
+      !comparison.cell.mayLogIn &&
+      comparison.cell.secret === "query" &&
+      /password authentication failed/.test(saidBy(comparison)),
+  },
+  {
     name: "md5 from a password in clear",
     reason:
       "PostgreSQL keeps a SCRAM secret of every password here and asks for SCRAM; the router keeps the password and asks for md5, as PgBouncer does: node-postgres notices an empty password with SCRAM alone",

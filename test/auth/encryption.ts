@@ -15,7 +15,7 @@ import { type Book, type Part, reportTable } from "./book.ts";
 import { type Cell, cellOf } from "./cell.ts";
 import { wordsOf } from "./compare.ts";
 import { byPsql } from "./drivers.ts";
-import { type Router, type RouterFiles, Site } from "./site.ts";
+import { PROBE, type Router, type RouterFiles, Site } from "./site.ts";
 import { type Target, tlsOptions } from "./target.ts";
 
 const MAJOR = 18;
@@ -63,10 +63,12 @@ interface Pair {
 async function startNewest(site: Site, accounts: readonly Account[], binaries: string): Promise<Postgres> {
   const { server, authority } = site.papers;
   const parameters = { ssl: "on", ssl_cert_file: server.cert, ssl_key_file: server.key, ssl_ca_file: authority.ca };
-  const hba = ["host all postgres 127.0.0.1/32 trust", ...clientRecords(accounts)];
+  const ways = ["host all postgres 127.0.0.1/32 trust", `hostssl all ${PROBE.user} 127.0.0.1/32 scram-sha-256`];
+  const hba = [...ways, ...clientRecords(accounts)];
   const newest = await startPostgres("newest", hba, { processes: site.processes, parameters, binaries });
   await queryOnce(newest.login, "CREATE DATABASE app");
   await queryOnce(newest.login, rolesOf(accounts, "storedAsked"));
+  await queryOnce(newest.login, `CREATE ROLE ${PROBE.user} LOGIN PASSWORD '${PROBE.password}' IN ROLE pg_monitor`);
   return newest;
 }
 
@@ -80,6 +82,23 @@ async function direct(book: Book, site: Site, accounts: readonly Account[], port
     rows.push([account.cell.about, truth]);
   }
   book.say(reportTable([`psql with PostgreSQL ${MAJOR}'s libpq`, `both, PostgreSQL ${MAJOR} and pgsteer`], rows));
+}
+
+/** Towards servers: TLS at once, and every login bound to it; with a server that does not know that, nothing. */
+async function towardsServers(book: Book, site: Site, account: Account, newest: Postgres): Promise<void> {
+  const { userlist } = site.writeFiles("direct");
+  const settings = { sslmode: "verify-full", ca_file: site.papers.authority.ca, sslnegotiation: "direct" };
+  const way = { name: "verify-full-bound", settings: { ...settings, channel_binding: "require" }, port: newest.port };
+  const router = await site.router("direct", [way], (configuration) => {
+    configuration.auth = { type: "scram-sha-256", file: userlist };
+  });
+  const port = router.portOf({ server: "bound", serverTls: "verify-full" });
+  const login = { host: "127.0.0.1", port, user: account.cell.user, password: account.password };
+  const question = "SELECT version() AS name, ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+  const [row] = (await queryOnce({ ...login, database: "app" }, question)).rows;
+  book.equal(`sslnegotiation=direct towards PostgreSQL ${MAJOR}: encrypted`, row?.["ssl"], true);
+  book.holds("it is that server", String(row?.["name"]).startsWith(`PostgreSQL ${MAJOR}.`));
+  await router.pgsteer.stop();
 }
 
 interface Ports {
@@ -201,6 +220,7 @@ async function run(book: Book): Promise<void> {
     handToServers(pair.key);
     const router = await startRouter(site, site.writeFiles("encryption"), pair);
     const port = router.portOf({ server: "scram-sha-256", serverTls: "prefer" });
+    const [first] = accounts;
     const hindrance = obstacle();
     if (hindrance === null) {
       const binaries = binariesOf(MAJOR);
@@ -212,8 +232,8 @@ async function run(book: Book): Promise<void> {
         if (protocols.length === 0) book.equal("no ALPN", [ours, truth], ["refused", "closed"]);
         else book.equal(`ALPN ${protocols.join()}`, ours, truth);
       }
-    } else book.skip(hindrance, wishes.length + 4);
-    const [first] = accounts;
+      if (first !== undefined) await towardsServers(book, site, first, newest);
+    } else book.skip(hindrance, wishes.length + 6);
     if (first !== undefined) await rotate(book, site, site.target(first, port), router, pair);
     book.note = `sslnegotiation=direct beside PostgreSQL ${MAJOR}; rotation under ${LIVE} connections`;
   } finally {

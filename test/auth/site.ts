@@ -16,7 +16,7 @@ import type { Target } from "./target.ts";
 
 /** Asks the servers behind for secrets (auth_query). */
 export const ASKER = { user: "asker", password: "asker-secret" } as const;
-const PROBE = { user: "prober", password: "prober-secret", database: "postgres" } as const;
+export const PROBE = { user: "prober", password: "prober-secret", database: "postgres" } as const;
 const SUPERUSER = "host all postgres 127.0.0.1/32 trust";
 
 /** A router with a listener for each way to its servers. */
@@ -59,6 +59,8 @@ export interface RouterFiles {
 export interface Way {
   readonly name: string;
   readonly settings: Readonly<Record<string, unknown>>;
+  /** Where the server is; the site's own by default. */
+  readonly port?: number;
 }
 
 export class Site {
@@ -155,10 +157,10 @@ export class Site {
         name,
         ready: "none",
         configure: (configuration) => {
-          const hosts = [`127.0.0.1:${this.behind.port}`];
           configuration.clusters = {};
           configuration.listeners = [];
-          for (const { name: cluster, settings } of ways) {
+          for (const { name: cluster, settings, port = this.behind.port } of ways) {
+            const hosts = [`127.0.0.1:${port}`];
             configuration.clusters[cluster] = {
               source: "static",
               static: { hosts },
@@ -168,7 +170,7 @@ export class Site {
             const door = { address: "127.0.0.1", port: ports.get(cluster), route: "write", pool_mode: "session" };
             configuration.listeners.push({ name: cluster, cluster, ...door });
           }
-          const patience = { server_idle_timeout: "2s", query_wait_timeout: "5s" };
+          const patience = { server_idle_timeout: "2s", query_wait_timeout: "15s" };
           Object.assign(configuration.pool, { ...patience, max_client_conn: 2000 });
           configure(configuration);
         },
