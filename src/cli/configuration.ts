@@ -6,6 +6,7 @@ import type { ListFiles, ReadFile, RunCommand } from "../config/files.ts";
 import { configFromUrls } from "../config/from-urls.ts";
 import { loadConfig } from "../config/load.ts";
 import { type FileState, fileState } from "./file-watch.ts";
+import { privilegeWarnings } from "./least-privilege.ts";
 import { PasswordCommands } from "./password-commands.ts";
 
 const readText: ReadFile = (path) => readFileSync(path, "utf8");
@@ -95,11 +96,17 @@ class ConfigurationFile implements ConfigurationSource {
       };
     const load = (run: RunCommand) =>
       loadConfig(text, this.file, noting(readText), process.env, noting(listFiles), run);
-    const loaded = this.#commands.load(load);
+    const loaded = withPrivileges(this.#commands.load(load), this.file, text);
     // What a text that is wrong did not come to ask for is not forgotten.
     this.seen = loaded.ok ? seen : new Map([...this.seen, ...seen]);
     return loaded;
   }
+}
+
+/** With what this process may do beyond its need among the warnings. */
+function withPrivileges(loaded: LoadedConfig, file: string, text: string): LoadedConfig {
+  if (!loaded.ok) return loaded;
+  return { ...loaded, warnings: [...loaded.warnings, ...privilegeWarnings(file, text, process.getuid?.())] };
 }
 
 /** Loads a file. */

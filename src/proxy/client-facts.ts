@@ -59,6 +59,7 @@ function settingsOf(
   const settings = ignored.has("options")
     ? new Map<string, string>()
     : parseStartupOptions(parameters.get("options") ?? "");
+  for (const name of settings.keys()) if (noSettings.has(name)) throw notASetting(name);
   for (const [name, value] of parameters) if (!noSettings.has(name)) settings.set(name, value);
   for (const name of settings.keys()) if (ignored.has(name.toLowerCase())) settings.delete(name);
   if (!addHost) return settings;
@@ -71,6 +72,10 @@ function settingsOf(
   }
   return settings.set("application_name", `${application} - ${address}`);
 }
+
+/** A server that were logged in with such a one would take it for its parameter: for another user than the one that we let in. */
+const notASetting = (name: string): ProxyError =>
+  new ProxyError("invalid_parameter", `unrecognized configuration parameter "${name}"`, { sqlstate: "42704" });
 
 /** PostgreSQL's parse_bool(): any beginning of a word that can be no other's. */
 const yes = /^(?:t|tr|tru|true|y|ye|yes|on|1)$/i;

@@ -216,6 +216,23 @@ describe("in a cluster", () => {
     await md5.stop();
   });
 
+  test("one database's users can be asked for and another's not", async () => {
+    const some = await startPgsteer(cluster, {
+      name: "some",
+      users: { [ASKER.user]: ASKER.password },
+      configure: (configuration) => {
+        configuration["databases"] = {
+          shop: { dbname: DATABASE, auth_user: ASKER.user, auth_query: FUNCTION_QUERY },
+          store: { dbname: "postgres", auth_user: ASKER.user, auth_query: FUNCTION_QUERY, auth_dbname: "shop" },
+          listed: { dbname: DATABASE },
+        };
+      },
+    });
+    const outcomes = ["shop", "store", "listed"].map((database) => fares(some, "ann", "ann-3", database));
+    expect(await Promise.all(outcomes)).toEqual(["ann", "ann", wrong("ann")]);
+    await some.stop();
+  });
+
   test("who is trusted is logged in to servers with an md5 hash, or a password, and told what a SCRAM secret needs", async () => {
     const trusting = await asking("trusting", { type: "trust" });
     expect(await fares(trusting, "hashed", "")).toBe("hashed");

@@ -45,7 +45,14 @@ afterEach(async () => {
 
 describe("a login", () => {
   test("that PostgreSQL refuses for good is told to everybody who waits, in PostgreSQL's words", async () => {
-    const pool = bench.pool({ identity: { user: "locked" }, secret: { kind: "plain", password: "wrong" } });
+    let refusals = 0;
+    const pool = bench.pool({
+      identity: { user: "locked" },
+      secret: { kind: "plain", password: "wrong" },
+      refused: () => {
+        refusals += 1;
+      },
+    });
     const waiters = [1, 2, 3].map(() => new Holder(pool).acquire());
     for (const waiter of waiters) {
       expect(await until("the refusal", () => waiter.error)).toMatchObject({
@@ -55,6 +62,11 @@ describe("a login", () => {
       });
     }
     await until("all logins are over", () => pool.unused);
+    // Whose secret it is hears of it, once for each login, and nothing is tried again by itself.
+    const failures = pool.counters.loginFailures;
+    expect([failures > 0, refusals]).toEqual([true, failures]);
+    await bench.clock.advance(60_000);
+    expect([pool.counts.login, pool.counters.loginFailures]).toEqual([0, failures]);
     const right = bench.pool({ identity: { user: "locked" }, secret: { kind: "plain", password: "right" } });
     const holder = new Holder(right);
     await holder.acquired();

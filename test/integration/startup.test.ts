@@ -425,6 +425,23 @@ describe("replication", () => {
     expect(await told("maybe", REPLICATOR)).toContain('invalid value for parameter "replication": "maybe"');
   });
 
+  test.each(["user=sleeper", "database=postgres", "replication=true", "options=-cwork_mem=7MB"])(
+    "options say nothing that was judged before them: -c %s",
+    async (smuggled) => {
+      const told = await psql(login(), [
+        ...replicating("database", `options='-c ${smuggled}'`),
+        "-c",
+        "IDENTIFY_SYSTEM",
+      ]);
+      const [name] = smuggled.split("=");
+      expect([told.stdout, told.stderr]).toEqual([
+        "",
+        expect.stringContaining(`FATAL:  unrecognized configuration parameter "${name}"`),
+      ]);
+      await noneLeft();
+    },
+  );
+
   test("is refused on a port for reads, and where the setting says so", async () => {
     const told = async (where: Login) => (await psql(where, [...replicating("true"), "-c", "IDENTIFY_SYSTEM"])).stderr;
     expect(await told(pgsteer.login("read", REPLICATOR))).toContain("Connect to a port for writes");

@@ -12,6 +12,7 @@ import { makeCertificates } from "../support/certificates.ts";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
 import { type Pgsteer, type PgsteerConfiguration, projectRoot, startPgsteer } from "../support/pgsteer.ts";
 import { freePort } from "../support/ports.ts";
+import { barrierFor } from "../support/processes.ts";
 import { HARNESS_VARIABLE } from "../support/procfs.ts";
 import { type Connection, codeOf, connect, query, queryOnce } from "../support/sql.ts";
 import { waitFor } from "../support/time.ts";
@@ -252,6 +253,63 @@ describe("HTTP with a login, over TLS", () => {
     expect(running.log()).not.toContain(first);
     running.child.kill("SIGTERM");
     expect(await running.exited).toBe(0);
+  });
+});
+
+describe("an ordinary user", () => {
+  /** A port below 1024 that is free now. */
+  async function lowPort(): Promise<number> {
+    for (let port = 1_023; port > 512; port -= 1) {
+      const server = createServer();
+      const free = await new Promise<boolean>((resolve) => {
+        server.once("error", () => resolve(false));
+        server.listen({ host: "127.0.0.1", port }, () => server.close(() => resolve(true)));
+      });
+      if (free) return port;
+    }
+    throw new Error("no port below 1024 is free");
+  }
+
+  test("runs pgsteer on a low port with CAP_NET_BIND_SERVICE alone, as the unit file has it, and not without", async (context) => {
+    const rangeFile = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+    if (process.getuid?.() !== 0) return context.skip("only root can become another user");
+    if (barrierFor(projectRoot) !== null)
+      return context.skip(`the user postgres may not pass ${barrierFor(projectRoot)}`);
+    if (Number(readFileSync(rangeFile, "utf8")) < 1_024) return context.skip("here everybody may listen on low ports");
+    const port = await lowPort();
+    const file = join(cluster.directory, "ordinary.yaml");
+    const configuration: PgsteerConfiguration = parse(readFileSync(pgsteer.configurationFile, "utf8"));
+    configuration.listeners = [{ name: "low", address: "127.0.0.1", port, route: "write" }];
+    configuration.http["port"] = await freePort();
+    // The harness's files are root's.
+    configuration.auth = { type: "trust" };
+    writeFileSync(file, stringify(configuration), { mode: 0o644 });
+    const start = (capabilities: string) => {
+      const sets = ["--bounding-set", "--inh-caps", "--ambient-caps"].map((set) => `${set}=-all${capabilities}`);
+      const words = ["--reuid=postgres", "--regid=postgres", "--clear-groups", "--no-new-privs", ...sets];
+      const child = spawn("setpriv", [...words, process.execPath, main, "run", "-c", file], {
+        env: { ...process.env, [HARNESS_VARIABLE]: cluster.directory },
+        stdio: ["ignore", "pipe", "pipe"],
+      });
+      children.push(child);
+      let log = "";
+      for (const stream of [child.stdout, child.stderr]) stream.on("data", (chunk) => (log += chunk));
+      return { child, log: () => log, code: new Promise((resolve) => child.once("close", resolve)) };
+    };
+    const allowed = start(",+net_bind_service");
+    const login = { host: "127.0.0.1", port, ...APPLICATION };
+    const what = () => `it answers; its log:\n${allowed.log()}`;
+    await waitFor(() => allowed.log().includes("pgsteer is running"), { timeoutMs: 30_000, what: what() });
+    // Who trusts has no password for servers: it is the server's refusal that shows that pgsteer took the client.
+    expect(await queryOnce(login, "SELECT 1").catch(codeOf)).not.toBe("ECONNREFUSED");
+    expect(allowed.log()).not.toContain("runs as root");
+    const status = readFileSync(`/proc/${allowed.child.pid}/status`, "utf8");
+    expect(/^CapEff:\t0*400$/m.test(status)).toBe(true);
+    allowed.child.kill("SIGTERM");
+    expect(await allowed.code).toBe(0);
+    const refused = start("");
+    expect(await refused.code).toBe(1);
+    expect(refused.log()).toMatch(/cannot listen on 127\.0\.0\.1:\d+ \(listeners\[0\], \\?"low\\?"\)/);
   });
 });
 

@@ -46,6 +46,8 @@ interface Changes {
   readonly identity?: Partial<PoolIdentity>;
   readonly secret?: Secret;
   readonly connectQuery?: string;
+  /** Hears that a server has refused the secret. */
+  readonly refused?: () => void;
   readonly inDemand?: () => boolean;
 }
 
@@ -74,6 +76,7 @@ export class PoolBench {
       random: randomBytes,
       derivations: new ScramDerivations(),
       connectQuery: changes.connectQuery ?? null,
+      refused: changes.refused ?? (() => {}),
     } as const;
     const identity = { ...usual, ...changes.identity };
     const pool = new Pool(

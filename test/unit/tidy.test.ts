@@ -29,6 +29,7 @@ const unmirrored: Readonly<Record<string, string>> = {
   "test/unit/protocol/exchange-accounts.test.ts": "exchange.ts, as far as it keeps account of statements",
   "test/unit/tidy.test.ts": "is about all files",
   "test/unit/deploy/example.test.ts": "is about files of deploy/ that are no code",
+  "test/unit/deploy/sbom.test.ts": "is about what scripts/sbom.ts makes",
   "test/unit/config/mistakes.test.ts": "the mistakes that load.ts finds, by subject",
   "test/unit/config/mistakes-access.test.ts": "the mistakes that load.ts finds, by subject",
   "test/unit/config/mistakes-clusters.test.ts": "the mistakes that load.ts finds, by subject",

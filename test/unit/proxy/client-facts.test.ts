@@ -40,6 +40,14 @@ describe("startup parameters", () => {
     expect(settings({ extra_float_digits: "1" })).toEqual({ extra_float_digits: "1" });
   });
 
+  test.each(["user", "database", "replication", "options"])("cannot be hidden in options: %s", (name) => {
+    for (const options of [`-c ${name}=x`, `--${name}=x`, `-c a=b -c${name}=`]) {
+      const words = { sqlstate: "42704", message: `unrecognized configuration parameter "${name}"` };
+      expect(refusal({ options, replication: "database" })).toMatchObject(words);
+      expect(refusal({ options })).toMatchObject(words);
+    }
+  });
+
   test("tell the client's address in application_name where that is asked for, as PgBouncer does", () => {
     const added = { addHost: true };
     expect(settings({ application_name: "shop" }, added)).toEqual({ application_name: `shop - ${HERE}` });
