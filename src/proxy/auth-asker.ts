@@ -37,8 +37,6 @@ interface Lane {
   member: Member | null;
   connection: AuthConnection | null;
   asking: boolean;
-  /** Its connection is not to be used again. */
-  outdated: boolean;
   usedAt: Millis;
 }
 
@@ -75,11 +73,10 @@ export class AuthAsker implements Asker {
     this.#sweeper = clock.every(millis(IDLE_MS), () => this.#sweep());
   }
 
-  /** New connections follow the new settings; those that are there are closed after their question. */
+  /** New connections follow the new settings; one that works stays. */
   reconfigure(options: AskerOptions): void {
     this.#options = options;
     this.#pausedUntil = 0;
-    for (const lane of this.#lanes.values()) lane.outdated = true;
   }
 
   close(): void {
@@ -120,7 +117,7 @@ export class AuthAsker implements Asker {
     this.#lanes.delete(key);
     if (known !== undefined && !known.asking) this.#hangUp(known, "settings have changed");
     if (this.#lanes.size >= AUTH_CONNECTIONS_MAX && !this.#closeOldest()) return null;
-    const lane = { terms, questions: [], member: null, connection: null, asking: false, outdated: false };
+    const lane = { terms, questions: [], member: null, connection: null, asking: false };
     const made: Lane = { ...lane, usedAt: this.#clock.now() };
     this.#lanes.set(key, made);
     return made;
@@ -168,8 +165,7 @@ export class AuthAsker implements Asker {
   #connectionTo(lane: Lane, member: Member): AuthConnection {
     const { name, host, port } = member;
     const same = lane.member?.name === name && lane.member.host === host && lane.member.port === port;
-    if (same && lane.connection !== null && !lane.outdated) return lane.connection;
-    lane.outdated = false;
+    if (same && lane.connection !== null) return lane.connection;
     this.#hangUp(lane, "another member is asked");
     const { user, secret, dbname: database } = lane.terms;
     const endpoint = { member: name, host, port };
