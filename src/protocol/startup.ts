@@ -42,6 +42,20 @@ export function startupPacketLength(buffer: Buffer): number | null {
   return length;
 }
 
+/** What is said of a packet with this code, where it is no request that can be answered. */
+export function unsupportedProtocol(code: number): ProxyError {
+  const version = `${code >>> 16}.${code & 0xffff}`;
+  const message = `unsupported frontend protocol ${version}: server supports 3.0 to 3.${MINOR_NEWEST}`;
+  return new ProxyError("unsupported_protocol", message);
+}
+
+/** What is said where bytes came behind a request for encryption, before it was answered. */
+export function inClear(request: string): ProxyError {
+  return new ProxyError("protocol_violation", `received unencrypted data after ${request}`, {
+    detail: "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
+  });
+}
+
 /** Decodes one complete packet, length word included. Throws ProxyError as PostgreSQL would answer. */
 export function decodeStartup(packet: Buffer): StartupPacket {
   const code = packet.readInt32BE(4);
@@ -59,10 +73,7 @@ export function decodeStartup(packet: Buffer): StartupPacket {
   const major = code >>> 16;
   const minor = code & 0xffff;
   if (major !== 3) {
-    throw new ProxyError(
-      "unsupported_protocol",
-      `unsupported frontend protocol ${major}.${minor}: server supports 3.0 to 3.${MINOR_NEWEST}`,
-    );
+    throw unsupportedProtocol(code);
   }
   return { kind: "startup", minor, ...decodeParameters(packet) };
 }
