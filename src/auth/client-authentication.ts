@@ -4,6 +4,7 @@
 
 import { assert, unreachable } from "../core/assert.ts";
 import { ProxyError } from "../core/errors.ts";
+import { CLEAR_PASSWORD_BYTES_MAX } from "../core/limits.ts";
 import type { ClientAuthenticationMethod } from "./access.ts";
 import { equalSecrets, md5Response, md5Secret } from "./password.ts";
 import { ProvenKeys } from "./proven-keys.ts";
@@ -146,6 +147,7 @@ export class ClientAuthentication {
     const password = passwordOf(body);
     if (password === null) return this.#fail(violation("invalid password packet size"));
     if (password.length === 0) return this.#fail(emptyPassword());
+    if (password.length > CLEAR_PASSWORD_BYTES_MAX) return this.#decide(false);
     return this.#judge(this.#secret, (secret) => this.#isPassword(password, secret));
   }
 

@@ -11,6 +11,7 @@ import { md5Response, md5Secret } from "../../../src/auth/password.ts";
 import { deriveScramKeys, ScramDerivations } from "../../../src/auth/scram.ts";
 import type { Secret } from "../../../src/auth/secret.ts";
 import { ServerAuthentication } from "../../../src/auth/server-authentication.ts";
+import { CLEAR_PASSWORD_BYTES_MAX } from "../../../src/core/limits.ts";
 
 const PASSWORD = "geheim für alle";
 const USER = "app";
@@ -110,6 +111,16 @@ describe("a login", () => {
     if (method === "password") return;
     const answer = md5Response(md5Secret("", USER), salt);
     expect(again.answer(Buffer.from(`${answer}\0`))).toMatchObject(wrongPassword);
+  });
+
+  test("by password fails where more bytes are sent than CLEAR_PASSWORD_BYTES_MAX, right or wrong, without a derivation", () => {
+    for (const length of [CLEAR_PASSWORD_BYTES_MAX, CLEAR_PASSWORD_BYTES_MAX + 1]) {
+      const password = "p".repeat(length);
+      const secret: Secret = { kind: "plain", password };
+      const outcome = login(authentication({ method: "password", secret }), password);
+      if (length === CLEAR_PASSWORD_BYTES_MAX) expect(outcome.kind).toBe("ok");
+      else expect(outcome).toEqual({ kind: "failed", error: expect.objectContaining(wrongPassword.error) });
+    }
   });
 
   test("by md5 asks who is known by what is known", () => {
