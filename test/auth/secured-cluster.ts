@@ -83,6 +83,7 @@ export class SecuredCluster {
       const cluster = new SecuredCluster(...parts);
       await cluster.#startEtcd();
       for (const member of members) await cluster.#startMember(member);
+      await cluster.replicates(await cluster.primary());
       return cluster;
     } catch (error) {
       await processes.close();
@@ -106,6 +107,13 @@ export class SecuredCluster {
       return null;
     };
     return waitFor(found, { timeoutMs: 60_000, what: "a member takes writes" });
+  }
+
+  /** Waits until the other member streams from this one. */
+  async replicates(member: Member): Promise<void> {
+    const question = "SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'";
+    const streams = async () => (await queryOnce(this.login(member), question)).rows.length === 1;
+    await waitFor(streams, { timeoutMs: 60_000, what: `${member.name} has a replica` });
   }
 
   /** etcdctl as root; its output. Rejects when it fails. */
@@ -211,7 +219,8 @@ export class SecuredCluster {
         password: PATRONI.password,
       },
       bootstrap: {
-        dcs: { ttl: 20, loop_wait: 1, retry_timeout: 3, postgresql: { use_pg_rewind: true } },
+        // A moment without etcd shall cost no leader.
+        dcs: { ttl: 30, loop_wait: 1, retry_timeout: 10, postgresql: { use_pg_rewind: true } },
         initdb: [{ encoding: "UTF8" }, { locale: "C" }, "no-sync"],
       },
       postgresql: {
