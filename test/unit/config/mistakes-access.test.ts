@@ -86,6 +86,7 @@ const mistakes: Mistake[] = [
   ["no versions", tls("protocols: ssl"), 3, "client_tls.protocols", /not a list/, /secure/],
   ["no ciphers", tls("ciphers: NONSENSE"), 3, "client_tls.ciphers", /not a list of ciphers/, /OpenSSL/],
   ["no ciphers for TLS 1.3", tls("tls13_ciphers: TLS_X"), 3, "client_tls.tls13_ciphers", /not a list/, /TLS_AES/],
+  ["older ciphers", tls("tls13_ciphers: AES128-SHA"), 3, "client_tls.tls13_ciphers", /begin with TLS_/, /TLS_AES/],
   ["no curve", tls("ecdhcurve: round"), 3, "client_tls.ecdhcurve", /not a curve/, /X25519/],
   [
     "no list of what is revoked",
