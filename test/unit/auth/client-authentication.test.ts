@@ -150,12 +150,15 @@ describe("a login", () => {
       kind: "send",
       code: 5,
     });
-    const server = authentication({ ...unknown, method: "scram-sha-256" });
-    server.start();
     const length = Buffer.alloc(4);
     length.writeInt32BE("n,,n=,r=abc".length);
-    const first = server.answer(Buffer.concat([Buffer.from("SCRAM-SHA-256\0"), length, Buffer.from("n,,n=,r=abc")]));
-    expect(first.kind === "send" && first.payload.toString()).toMatch(/,i=8192$/);
+    // So is one whose password is kept in clear.
+    for (const secret of [null, plain]) {
+      const server = authentication({ ...unknown, secret, method: "scram-sha-256" });
+      server.start();
+      const first = server.answer(Buffer.concat([Buffer.from("SCRAM-SHA-256\0"), length, Buffer.from("n,,n=,r=abc")]));
+      expect(first.kind === "send" && first.payload.toString()).toMatch(/,i=8192$/);
+    }
   });
 
   test("by md5 cannot be repeated with what was seen on the wire", () => {
