@@ -2,7 +2,7 @@
 // TLS, client certificates and a password. Two members, as documented in
 // https://etcd.io/docs/v3.4/op-guide/security/ and https://patroni.readthedocs.io/en/latest/yaml_configuration.html.
 
-import { writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { Authority, type CertificateFiles } from "../support/authority.ts";
@@ -135,8 +135,10 @@ export class SecuredCluster {
     });
   }
 
+  /** Ends everything. */
   async remove(): Promise<void> {
     await this.processes.close();
+    rmSync(this.processes.directory, { recursive: true, force: true });
   }
 
   async #startEtcd(): Promise<void> {
