@@ -42,19 +42,19 @@ export function startupPacketLength(buffer: Buffer): number | null {
   return length;
 }
 
-/** Decodes one complete packet, length word included. Throws ProxyError as PostgreSQL would answer. */
-export function decodeStartup(packet: Buffer): StartupPacket {
+/**
+ * Decodes one complete packet, length word included; `encrypted`: it came inside TLS, where there is no asking for encryption. Throws
+ * ProxyError as PostgreSQL would answer.
+ */
+export function decodeStartup(packet: Buffer, encrypted = false): StartupPacket {
   const code = packet.readInt32BE(4);
-  switch (code) {
-    case RequestCode.Ssl:
-      return { kind: "ssl" };
-    case RequestCode.Gssenc:
-      return { kind: "gssenc" };
-    case RequestCode.Cancel:
-      if (packet.length < 16 || packet.length > 12 + CANCEL_KEY_BYTES_MAX) {
-        throw violation("invalid length of cancel request packet");
-      }
-      return { kind: "cancel", pid: packet.readInt32BE(8), key: Buffer.from(packet.subarray(12)) };
+  if (code === RequestCode.Ssl && !encrypted) return { kind: "ssl" };
+  if (code === RequestCode.Gssenc && !encrypted) return { kind: "gssenc" };
+  if (code === RequestCode.Cancel) {
+    if (packet.length < 16 || packet.length > 12 + CANCEL_KEY_BYTES_MAX) {
+      throw violation("invalid length of cancel request packet");
+    }
+    return { kind: "cancel", pid: packet.readInt32BE(8), key: Buffer.from(packet.subarray(12)) };
   }
   const major = code >>> 16;
   const minor = code & 0xffff;

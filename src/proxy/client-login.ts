@@ -162,7 +162,7 @@ export class ClientLogin implements TransportSink {
     this.#checkAlpn();
     const length = startupPacketLength(this.#received);
     if (length === null || this.#received.length < length) return false;
-    this.#startup(decodeStartup(this.#take(length)));
+    this.#startup(decodeStartup(this.#take(length), this.#tls));
     return true;
   }
 
@@ -192,7 +192,6 @@ export class ClientLogin implements TransportSink {
   #answerSsl(): void {
     const { tls } = this.#options;
     if (this.#received.length > 0) throw inClear("SSLRequest");
-    if (this.#tls) throw new ProxyError("protocol_violation", "SSLRequest inside TLS");
     if (tls.kind === "off" || this.#peer.local) {
       this.#transport.write(Buffer.from("N"));
       return;
