@@ -20,6 +20,8 @@ const GUESSES = 1_000;
 const CANCELS = 5_000;
 const HEALTH_CHECKS = 20;
 const KIBIBYTE = 1024;
+/** Has a rule and no secret. */
+const NOBODY = "app";
 const kinds = ["silent", "byte", "startup", "sslrequest"] as const;
 
 /** 127.0.`first`.2 and so on, `count` of them. */
@@ -151,7 +153,7 @@ export async function guessedPasswords(victim: Victim): Promise<string> {
   const answered: number[] = [];
   const counts = { "28P01": 0, "53300": 0, closed: 0 };
   await abreast(GUESSES, 100, async (index) => {
-    const user = index % 2 === 0 ? victim.login.user : `nobody${index}`;
+    const user = index % 2 === 0 ? victim.login.user : NOBODY;
     const refusal = await refused(victim.port, user, victim.login.database, from).catch(() => null);
     if (refusal?.sqlstate === "28P01") answered.push(refusal.ms);
     if (refusal?.sqlstate === "28P01" || refusal?.sqlstate === "53300") counts[refusal.sqlstate] += 1;
