@@ -3,6 +3,7 @@
 
 import { Command } from "commander";
 import { someOf } from "../support/options.ts";
+import { attacks } from "./attacks.ts";
 import { authQuery } from "./auth-query.ts";
 import { Book, type Part, table } from "./book.ts";
 import { encryption } from "./encryption.ts";
@@ -11,7 +12,7 @@ import { pgbouncer } from "./pgbouncer.ts";
 import { secured } from "./secured.ts";
 import { timing } from "./timing.ts";
 
-const parts: readonly Part[] = [matrix, pgbouncer, encryption, authQuery, secured, timing];
+const parts: readonly Part[] = [matrix, pgbouncer, encryption, authQuery, secured, timing, attacks];
 const names = parts.map(({ name }) => name);
 
 async function runPart(part: Part): Promise<Book> {

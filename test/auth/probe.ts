@@ -17,8 +17,8 @@ const MECHANISM = "SCRAM-SHA-256";
 const REQUEST = { clearText: 3, md5: 5, sasl: 10, saslContinue: 11 } as const;
 
 /** Tries a password that is wrong for everybody, and follows the exchange to its end. Rejects when it lets us in. */
-export async function refused(port: number, user: string, database: string): Promise<Refusal> {
-  const client = await RawClient.open(port);
+export async function refused(port: number, user: string, database: string, from?: string): Promise<Refusal> {
+  const client = await RawClient.open(port, "127.0.0.1", from);
   try {
     const begun = performance.now();
     client.send(startup({ user, database }));

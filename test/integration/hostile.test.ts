@@ -3,17 +3,16 @@
 
 import { chownSync, mkdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { Duplex } from "node:stream";
-import { type ConnectionOptions, connect as connectTls } from "node:tls";
+import type { ConnectionOptions, connect as connectTls } from "node:tls";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { endPointBinding } from "../../src/auth/channel-binding.ts";
-import { authMessage, deriveScramKeys, hmacSha256, xorKeys } from "../../src/auth/scram.ts";
 import { type Attack, startAttack, strangers } from "../support/attack.ts";
 import { makeCertificates } from "../support/certificates.ts";
 import { APPLICATION, type Cluster, startCluster } from "../support/cluster.ts";
+import { clientHello, lastWords, overTls, type ScramTalk, scramTalk, sslRequest } from "../support/hostile-client.ts";
 import { type Pgsteer, startPgsteer } from "../support/pgsteer.ts";
 import { temporaryServerDirectory } from "../support/processes.ts";
-import { cstring, errorFields, int32, message, RawClient, type RawMessage, startup } from "../support/raw-client.ts";
+import { int32, message, RawClient, startup } from "../support/raw-client.ts";
 import { codeOf, queryOnce } from "../support/sql.ts";
 import { waitFor } from "../support/time.ts";
 
@@ -62,7 +61,6 @@ afterAll(async () => {
 const port = (): number => pgsteer.ports.write;
 const honest = () => queryOnce(pgsteer.login("write"), "SELECT 1 AS n");
 const hello = (user: string = APPLICATION.user): Buffer => startup({ user, database: APPLICATION.database });
-const sslRequest = message("", int32(80_877_103));
 
 async function open(from?: string, where = port()): Promise<RawClient> {
   const client = await RawClient.open(where, "127.0.0.1", from);
@@ -75,10 +73,7 @@ async function secure(where = port(), options: ConnectionOptions = {}): Promise<
   const raw = await open(undefined, where);
   raw.send(sslRequest);
   expect((await raw.bytes(1)).toString()).toBe("S");
-  raw.socket.removeAllListeners("data");
-  const socket = connectTls({ socket: raw.socket, ca, checkServerIdentity: () => undefined, ...options });
-  await new Promise<void>((resolve, reject) => socket.once("secureConnect", resolve).once("error", reject));
-  const client = RawClient.over(socket);
+  const client = await overTls(raw, { ca, ...options });
   opened.push(client);
   return client;
 }
@@ -93,13 +88,6 @@ async function metric(name: string, label = ""): Promise<number> {
 const halfOpen = () => metric("pgsteer_clients", 'state="login"');
 const refusals = (code: string) => metric("pgsteer_errors_total", `code="${code}"`);
 const logged = (): string => readFileSync(pgsteer.log, "utf8");
-
-/** SQLSTATE and words of the error that ends the stream, and all bytes of the last message. */
-function lastWords(seen: readonly (RawMessage | null)[]): { error: string; bytes: string } {
-  const last = seen.findLast((each) => each !== null);
-  const fields = last?.type === "E" ? errorFields(last.body) : {};
-  return { error: `${fields["C"]} ${fields["M"]}`, bytes: last?.body.toString("latin1") ?? "" };
-}
 
 describe("half-open logins", () => {
   test.each(["silent", "drip", "startup", "sslrequest", "handshake"] as const)(
@@ -192,42 +180,7 @@ describe("guessing", () => {
   });
 });
 
-/** What a client says in a SCRAM exchange, and what it saw. */
-interface ScramTalk {
-  readonly mechanism: string;
-  readonly header: string;
-  /** What `c=` says, where it is not what the header says. */
-  readonly binding?: Buffer;
-  /** In place of the client-final-message that would be right. */
-  readonly final?: (right: string, serverFirst: string) => string;
-  readonly nonce?: string;
-}
-
-/** Logs in by hand; all that the server said. */
-async function scram(client: RawClient, talk: ScramTalk): Promise<(RawMessage | null)[]> {
-  const { mechanism, header, nonce = "fyko+d2lbbFgONRv9qkxdawL" } = talk;
-  const { user, password } = APPLICATION;
-  client.send(hello(user));
-  const seen = [await client.next()];
-  const bare = `n=,r=${nonce}`;
-  const first = Buffer.from(`${header}${bare}`);
-  client.send(message("p", cstring(mechanism), int32(first.length), first));
-  const answer = await client.next();
-  seen.push(answer);
-  if (answer?.type !== "R") return [...seen, ...(await client.untilEnd())];
-  const serverFirst = answer.body.toString("latin1", 4);
-  const [, theirs = "", salt = "", iterations = ""] = /^r=([^,]+),s=([^,]+),i=(\d+)$/.exec(serverFirst) ?? [];
-  const keys = deriveScramKeys(password, Buffer.from(salt, "base64"), Number(iterations));
-  const withoutProof = `c=${(talk.binding ?? Buffer.from(header)).toString("base64")},r=${theirs}`;
-  const signature = hmacSha256(keys.storedKey, authMessage(bare, serverFirst, withoutProof));
-  const right = `${withoutProof},p=${xorKeys(keys.clientKey, signature).toString("base64")}`;
-  client.send(message("p", Buffer.from(talk.final?.(right, serverFirst) ?? right)));
-  for (;;) {
-    const next = await client.next();
-    seen.push(next);
-    if (next === null || next.type === "E" || next.type === "Z") return seen;
-  }
-}
+const scram = (client: RawClient, talk: ScramTalk) => scramTalk(client, APPLICATION, talk);
 
 describe("inside TLS", () => {
   const header = "p=tls-server-end-point,,";
@@ -341,20 +294,6 @@ describe("a SCRAM message", () => {
 });
 
 describe("TLS that is cut", () => {
-  /** The bytes with which a TLS client begins. */
-  function clientHello(): Promise<Buffer> {
-    return new Promise((resolve) => {
-      const below = new Duplex({
-        read() {},
-        write(chunk: Buffer, _encoding, done) {
-          resolve(chunk);
-          done();
-        },
-      });
-      connectTls({ socket: below }).on("error", () => {});
-    });
-  }
-
   test("at any byte of its beginning, with an end or a reset, leaves nothing behind", async () => {
     const bytes = await clientHello();
     expect(bytes[0]).toBe(0x16);

@@ -1,4 +1,4 @@
-// A program that attacks a PostgreSQL port from many addresses: opens connections that never log in, and keeps them. Started by
+// A program that attacks a port from many addresses: opens connections that never log in, nor finish a request, and keeps them. Started by
 // attack.ts as a process of its own, so that neither its files nor its time are those of who measures. Ends with its standard input.
 
 import { connect, type Socket } from "node:net";
@@ -7,7 +7,7 @@ import { z } from "zod";
 import { int32, message, startup } from "./raw-client.ts";
 
 /** What each connection does once it is there. */
-const kinds = ["silent", "drip", "startup", "sslrequest", "handshake"] as const;
+const kinds = ["silent", "byte", "drip", "startup", "sslrequest", "handshake", "http"] as const;
 
 const plan = z.object({
   port: z.number(),
@@ -29,7 +29,7 @@ export interface AttackState {
   opened: number;
   closed: number;
   failed: number;
-  /** First bytes of what the other side said, by how often: an error's SQLSTATE, or its first byte. */
+  /** How often the other side said what: an error's SQLSTATE, HTTP's status, or else its first byte; `secure` when TLS began. */
   said: Record<string, number>;
 }
 
@@ -44,14 +44,14 @@ function act({ kind }: AttackPlan, socket: Socket): void {
   switch (kind) {
     case "silent":
       return;
-    case "drip": {
-      const bytes = hello();
-      let at = 0;
-      const drip = setInterval(() => socket.write(bytes.subarray(at, ++at)), DRIP_EVERY_MS);
-      socket.write(bytes.subarray(at, ++at));
-      socket.on("close", () => clearInterval(drip));
+    case "byte":
+      socket.write(Buffer.alloc(1));
       return;
-    }
+    case "drip":
+      return drip(socket, hello());
+    case "http":
+      socket.write("GET /livez HTTP/1.1\r\nhost: x\r\n");
+      return drip(socket, Buffer.from(`x-slow: ${"x".repeat(1000)}`));
     case "startup":
       socket.write(hello());
       return;
@@ -63,15 +63,29 @@ function act({ kind }: AttackPlan, socket: Socket): void {
       socket.write(sslRequest);
       socket.once("data", (chunk: Buffer) => {
         if (chunk[0] !== "S".charCodeAt(0)) return hear(chunk);
-        connectTls({ socket, rejectUnauthorized: false }).on("error", () => {});
+        const secure = connectTls({ socket, rejectUnauthorized: false });
+        secure.on("error", () => {}).once("secureConnect", () => count("secure"));
+        secure.on("data", hear);
       });
   }
 }
 
+/** Sends one byte, and then one at a time. */
+function drip(socket: Socket, bytes: Buffer): void {
+  let at = 0;
+  const next = (): boolean => socket.write(bytes.subarray(at, ++at));
+  const timer = setInterval(next, DRIP_EVERY_MS);
+  socket.on("close", () => clearInterval(timer));
+  next();
+}
+
+function count(heard: string): void {
+  state.said[heard] = (state.said[heard] ?? 0) + 1;
+}
+
 function hear(chunk: Buffer): void {
   const text = chunk.toString("latin1");
-  const heard = /\0C(\w{5})\0/.exec(text)?.[1] ?? text.slice(0, 1);
-  state.said[heard] = (state.said[heard] ?? 0) + 1;
+  count(/\0C(\w{5})\0/.exec(text)?.[1] ?? /^HTTP\/1\.1 (\d{3})/.exec(text)?.[1] ?? text.slice(0, 1));
 }
 
 function attack(given: AttackPlan): void {
