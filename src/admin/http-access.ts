@@ -4,7 +4,7 @@
 import { randomBytes } from "node:crypto";
 import { ClientAuthentication } from "../auth/client-authentication.ts";
 import { equalSecrets } from "../auth/password.ts";
-import { deriveScramKeys, SALT_BYTES, SCRAM_ITERATIONS_MIN } from "../auth/scram.ts";
+import { SALT_BYTES } from "../auth/scram.ts";
 import type { Secret } from "../auth/secret.ts";
 import type { Clock } from "../core/clock.ts";
 import type { Millis } from "../core/units.ts";
@@ -96,8 +96,7 @@ export class HttpAccess {
     const administers = adminUsers.includes(user);
     const listed = administers || statsUsers.includes(user);
     const secret = listed ? (users.get(user) ?? null) : null;
-    // Each check derives once, whatever is kept of whomever: its time does not tell who exists.
-    if (secret?.kind !== "scram") deriveScramKeys(password, this.#mockKey, SCRAM_ITERATIONS_MIN);
+    // Derives once, whatever is kept of whomever: its time does not tell who exists.
     const options = { method: "password", user, secret, random: randomBytes, mockKey: this.#mockKey } as const;
     const login = new ClientAuthentication(options);
     login.start();

@@ -90,6 +90,7 @@ export class AdminServer {
   #where: AdminAddress;
   readonly #server: Server | TlsServer;
   readonly #failures: Seldom;
+  readonly #unaccepted: Seldom;
 
   constructor(clock: Clock, logger: Logger, sources: AdminSources, access: HttpAccess, where: AdminAddress) {
     this.#clock = clock;
@@ -98,6 +99,7 @@ export class AdminServer {
     this.#access = access;
     this.#where = where;
     this.#failures = new Seldom(clock, millis(FAILURES_LOGGED_EVERY_MS));
+    this.#unaccepted = new Seldom(clock, millis(FAILURES_LOGGED_EVERY_MS));
     const bounds = {
       maxHeaderSize: HEADER_BYTES_MAX,
       requestTimeout: REQUEST_TIMEOUT_MS,
@@ -133,6 +135,11 @@ export class AdminServer {
       this.#server.once("error", reject);
       this.#server.listen({ host: this.#where.address, port: this.#where.port }, () => {
         this.#server.off("error", reject);
+        // One that could not be accepted; without anybody to hear of it the process would end.
+        this.#server.on("error", ({ message }) => {
+          const count = this.#unaccepted.due();
+          if (count !== null) this.#logger.error({ reason: message, count }, "cannot accept http connections");
+        });
         resolve();
       });
     });

@@ -2,6 +2,7 @@
 // nothing about whether the user exists.
 
 import { ProxyError } from "../core/errors.ts";
+import { cutName } from "./hba-names.ts";
 
 /** How clients prove who they are. */
 export type ClientAuthenticationMethod = "trust" | "password" | "md5" | "scram-sha-256";
@@ -75,7 +76,7 @@ export function clearTextRefusal(
 export class CertificateOfUser implements AccessRules {
   decide({ user, certificate }: AccessRequest): AccessDecision {
     if (certificate === null) return { kind: "refused", error: certificateMissing() };
-    if (certificate.commonName === user) return { kind: "method", method: "trust", afterwards: null };
+    if (certificate.commonName === cutName(user)) return { kind: "method", method: "trust", afterwards: null };
     return { kind: "refused", error: certificateFailed(user) };
   }
 }

@@ -4,6 +4,7 @@
 
 import { assert, unreachable } from "../core/assert.ts";
 import { ProxyError } from "../core/errors.ts";
+import { CLEAR_PASSWORD_BYTES_MAX } from "../core/limits.ts";
 import type { ClientAuthenticationMethod } from "./access.ts";
 import { equalSecrets, md5Response, md5Secret } from "./password.ts";
 import { ProvenKeys } from "./proven-keys.ts";
@@ -146,6 +147,7 @@ export class ClientAuthentication {
     const password = passwordOf(body);
     if (password === null) return this.#fail(violation("invalid password packet size"));
     if (password.length === 0) return this.#fail(emptyPassword());
+    if (password.length > CLEAR_PASSWORD_BYTES_MAX) return this.#decide(false);
     return this.#judge(this.#secret, (secret) => this.#isPassword(password, secret));
   }
 
@@ -226,14 +228,15 @@ export class ClientAuthentication {
     const secret = this.#secret;
     if (secret?.kind === "scram") return { ...secret, doomed: false };
     const salt = mockSalt(mockKey, user);
-    const iterations = SCRAM_ITERATIONS_MIN;
+    // With as many iterations as most have, so that a password in clear is not told from a SCRAM secret, nor from nobody.
+    const { iterations } = pretence;
     if (secret?.kind === "plain") {
       return { iterations, salt, ...derivations.derive(secret.password, salt, iterations), doomed: false };
     }
     // An md5 hash cannot be checked by SCRAM: as for an unknown user, the exchange runs and fails.
     const mock = (name: string) => hmacSha256(mockKey, `${name}:${user}`);
     const keys = { storedKey: mock("stored"), serverKey: mock("server") };
-    return { iterations: pretence.iterations, salt, ...keys, doomed: true };
+    return { iterations, salt, ...keys, doomed: true };
   }
 
   #scramStep(scram: ScramServer, step: ScramServerStep): AuthStep {

@@ -105,10 +105,11 @@ function contextOf({ cert, key }: CertificatePair, options: ClientTlsOptions): S
   });
 }
 
-/** One list for both versions, as Node.js wants it: a version without ciphers would be switched off. */
+/** One list for both versions, as Node.js wants it: a version without ciphers would be switched off, which throws. */
 export function cipherList({ ciphers, tls13Ciphers }: Pick<ClientTlsOptions, "ciphers" | "tls13Ciphers">): string {
   const usual = DEFAULT_CIPHERS.split(":");
   const newer = tls13Ciphers ?? usual.filter((name) => name.startsWith("TLS_")).join(":");
+  if (newer.split(":").some((name) => !name.startsWith("TLS_"))) throw new Error("names of TLS 1.3 begin with TLS_");
   const older = ciphers ?? usual.filter((name) => !name.startsWith("TLS_")).join(":");
   return `${newer}:${older}`;
 }

@@ -60,6 +60,7 @@ class Reading {
   readonly #files: AccessFiles;
   readonly #told = new Set<string>();
   #count = 0;
+  #faults = 0;
 
   constructor(files: AccessFiles) {
     this.#files = files;
@@ -70,8 +71,10 @@ class Reading {
     if (text === null) return;
     for (const [line, content] of logicalLines(text)) {
       const place = { file, line };
+      const faults = this.#faults;
       const fields = this.#fieldsOf(content, place, depth);
-      if (fields.length === 0 || this.#include(fields, place, depth)) continue;
+      // Without the words of a file that cannot be read the rest of the line would mean something else.
+      if (faults !== this.#faults || fields.length === 0 || this.#include(fields, place, depth)) continue;
       this.lines.push({ file, line, fields });
     }
   }
@@ -156,6 +159,7 @@ class Reading {
 
   /** A file that is included twice has its problems once. */
   #problem(place: Place, message: string, remedy: string): void {
+    this.#faults += 1;
     const key = `${place.file}:${place.line} ${message}`;
     if (this.#told.has(key)) return;
     this.#told.add(key);

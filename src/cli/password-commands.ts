@@ -14,7 +14,9 @@ const keyOf = (words: readonly string[]): string => JSON.stringify(words);
 function runNow([program = "", ...args]: readonly string[]): CommandOutput {
   const stdio: ("ignore" | "pipe" | "inherit")[] = ["ignore", "pipe", "inherit"];
   const options = { timeout: TIMEOUT_MS, maxBuffer: OUTPUT_BYTES_MAX, encoding: "utf8", stdio } as const;
-  const { error, status, signal, stdout } = spawnSync(program, args, options);
+  const ended = begun(() => spawnSync(program, args, options));
+  if ("ok" in ended) return ended;
+  const { error, status, signal, stdout } = ended;
   if (error !== undefined) return { ok: false, reason: reasonOf("code" in error ? error.code : null) };
   if (status === 0) return { ok: true, text: stdout };
   return { ok: false, reason: status === null ? `was ended by ${signal}` : `ended with exit code ${status}` };
@@ -23,15 +25,27 @@ function runNow([program = "", ...args]: readonly string[]): CommandOutput {
 function runLater([program = "", ...args]: readonly string[]): Promise<CommandOutput> {
   return new Promise((resolve) => {
     const options = { timeout: TIMEOUT_MS, maxBuffer: OUTPUT_BYTES_MAX, encoding: "utf8" } as const;
-    const child = execFile(program, args, options, (error, stdout) => {
-      if (error === null) return resolve({ ok: true, text: stdout });
-      const { code, killed } = error;
-      if (typeof code === "number") return resolve({ ok: false, reason: `ended with exit code ${code}` });
-      resolve({ ok: false, reason: reasonOf(killed === true ? "ETIMEDOUT" : code) });
-    });
+    const child = begun(() =>
+      execFile(program, args, options, (error, stdout) => {
+        if (error === null) return resolve({ ok: true, text: stdout });
+        const { code, killed } = error;
+        if (typeof code === "number") return resolve({ ok: false, reason: `ended with exit code ${code}` });
+        resolve({ ok: false, reason: reasonOf(killed === true ? "ETIMEDOUT" : code) });
+      }),
+    );
+    if ("ok" in child) return resolve(child);
     child.stdin?.end();
     child.stderr?.pipe(process.stderr, { end: false });
   });
+}
+
+/** Node.js throws at words that no program can be given. */
+function begun<Program>(run: () => Program): Program | (CommandOutput & { readonly ok: false }) {
+  try {
+    return run();
+  } catch (error) {
+    return { ok: false, reason: reasonOf(error instanceof Error && "code" in error ? error.code : null) };
+  }
 }
 
 function reasonOf(code: unknown): string {

@@ -79,6 +79,15 @@ function offsetOf(document: Document, path: Path): number {
   return offset;
 }
 
+/** The parser's message without what it quotes from the file, which may be the beginning of a password that lacks its quotes. */
+function withoutQuotation(message: string): string {
+  const bare = message
+    .replace(/: .*$/s, "")
+    .replace(/^The .* tag has/s, "a tag has")
+    .replace(/^(Unsupported YAML version|Unknown directive|Invalid escape sequence) .*$/s, "$1");
+  return bare.charAt(0).toLowerCase() + bare.slice(1);
+}
+
 /** Parses `text`. Never throws; what is wrong is in `problems`. */
 export function parseConfigDocument(text: string): ConfigDocument {
   if (text.length > TEXT_LENGTH_MAX) {
@@ -100,16 +109,15 @@ export function parseConfigDocument(text: string): ConfigDocument {
     problems.push({ ...position, key: "", message: `the YAML is broken: ${message}`, remedy });
   };
   for (const { pos, message, code } of [...document.errors, ...document.warnings]) {
-    const text = message.charAt(0).toLowerCase() + message.slice(1);
-    broken(pos[0], text, remedies[code] ?? "check quotes, colons and indentation here");
+    broken(pos[0], withoutQuotation(message), remedies[code] ?? "check quotes, colons and indentation here");
   }
   visit(document, {
     Alias: (_key, alias) => {
       if (alias.resolve(document) !== undefined) return;
       broken(
         alias.range?.[0] ?? 0,
-        `there is no anchor for *${alias.source}`,
-        "define &anchor before *alias, or quote the text",
+        "there is no anchor for the alias here",
+        "quote a text that begins with *, or define &anchor before *alias",
       );
     },
   });
@@ -119,7 +127,7 @@ export function parseConfigDocument(text: string): ConfigDocument {
       root = document.toJS({ maxAliasCount: ALIASES_MAX });
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
-      broken(0, message, "write the values out instead of using aliases");
+      broken(0, withoutQuotation(message), "write the values out instead of using aliases");
     }
   }
   return { root, problems, position: (path) => at(offsetOf(document, path)) };

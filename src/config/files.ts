@@ -2,7 +2,7 @@
 // was handed in; what is missing or cannot be used is a problem of the key that names it. Contents never show in a
 // message.
 
-import { X509Certificate } from "node:crypto";
+import { createPrivateKey, X509Certificate } from "node:crypto";
 import { dirname, isAbsolute, join } from "node:path";
 import type { Secret } from "../auth/secret.ts";
 import { type ServerTlsOptions, serverTls } from "../auth/tls-options.ts";
@@ -171,6 +171,10 @@ function holdsCertificates(pem: string): boolean {
   }
 }
 
+/** OpenSSL compares only keys of one kind: with a certificate for another kind it takes both, and fails in each handshake. */
+const belongTogether = (cert: string, key: string): boolean =>
+  new X509Certificate(cert).checkPrivateKey(createPrivateKey(key));
+
 function pemsWork(pems: Pems, settings: PemSettings, path: Path, around: Surroundings): boolean {
   const attempt = (part: Partial<ServerTlsOptions>): string | null => {
     try {
@@ -202,6 +206,11 @@ function pemsWork(pems: Pems, settings: PemSettings, path: Path, around: Surroun
     const failure = name === undefined ? null : attempt(part);
     if (failure === null) continue;
     around.report.problem([...path, key], `${message} (${failure})`, remedy);
+    return false;
+  }
+  if (pems.cert !== null && pems.key !== null && !belongTogether(pems.cert, pems.key)) {
+    const message = "is not the key of cert_file (it is of another kind)";
+    around.report.problem([...path, "key_file"], message, "name the key that belongs to the certificate");
     return false;
   }
   if (pems.ca !== null && !holdsCertificates(pems.ca)) {

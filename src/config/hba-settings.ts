@@ -18,7 +18,8 @@ const passwordMethods: ReadonlySet<string> = new Set(["scram-sha-256", "md5", "p
 export const asksPasswords = (method: string): boolean => passwordMethods.has(method);
 
 function reportFile(key: string, problems: readonly FileProblem[], report: Report): void {
-  for (const { file, line, message, remedy } of problems.slice(0, FILE_PROBLEMS_MAX)) {
+  const inOrder = problems.toSorted((a, b) => a.file.localeCompare(b.file) || a.line - b.line);
+  for (const { file, line, message, remedy } of inOrder.slice(0, FILE_PROBLEMS_MAX)) {
     report.problem(
       ["auth", key],
       line === 0 ? `${message}` : `names a file with a problem: ${file}:${line} ${message}`,

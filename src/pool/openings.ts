@@ -44,6 +44,8 @@ export class Openings {
   #options: PoolOptions;
   #backoff: Backoff;
   #pause: Timer | null = null;
+  /** Why the last login failed; null after one that did not. */
+  #failure: string | null = null;
 
   constructor(
     clock: Clock,
@@ -88,6 +90,11 @@ export class Openings {
     return this.#gateIsShut;
   }
 
+  /** Why there is no new server, as a sentence; null where none has failed lately. */
+  get obstacle(): string | null {
+    return this.#failure === null ? null : `The login to the server failed: ${this.#failure}.`;
+  }
+
   /** Nothing should be opened now: it has just failed. */
   get paused(): boolean {
     return this.#pause !== null;
@@ -114,6 +121,7 @@ export class Openings {
       failed: (failure) => {
         this.#logins.delete(login);
         if (failure.transient) this.pause();
+        this.#failure = failure.reason.trim();
         if (failure.kind === "refused" && failure.fields.sqlstate === INVALID_PASSWORD) refused?.();
         this.#sink.loginFailed(failure);
       },
@@ -218,6 +226,7 @@ export class Openings {
 
   #opened(server: Server): void {
     this.#fresh.delete(server);
+    this.#failure = null;
     this.#backoff.reset();
     this.#sink.opened(server);
   }

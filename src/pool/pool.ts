@@ -158,7 +158,7 @@ export class Pool implements OpeningsSink, QuotaMember {
 
   /** Why a client waits, as a sentence. */
   get obstacle(): string {
-    const full = this.size >= this.#options.poolSize ? null : this.#share.obstacle;
+    const full = this.size >= this.#options.poolSize ? null : (this.#openings.obstacle ?? this.#share.obstacle);
     return full ?? "All servers of the pool are in use.";
   }
 

@@ -13,12 +13,17 @@ export type ProbeAnswer =
 
 export class ProbeConnection {
   readonly #clock: Clock;
-  readonly #options: Omit<LoginOptions, "timeoutMs">;
+  #options: Omit<LoginOptions, "timeoutMs">;
   #server: Server | null = null;
   #login: ServerLogin | null = null;
 
   constructor(clock: Clock, options: Omit<LoginOptions, "timeoutMs">) {
     this.#clock = clock;
+    this.#options = options;
+  }
+
+  /** How it logs in the next time; a connection that works stays. */
+  reconfigure(options: Omit<LoginOptions, "timeoutMs">): void {
     this.#options = options;
   }
 

@@ -60,7 +60,7 @@ function readVersion1(received: Buffer): ProxyHeader {
     isPort(sourcePort) &&
     isPort(destinationPort);
   if (!valid) return malformed("wrong addresses in header line");
-  return { kind: "header", length, address: formatAddress(source, Number(sourcePort)) };
+  return { kind: "header", length, address: formatAddress(plainSource(source), Number(sourcePort)) };
 }
 
 const isPort = (text: string): boolean => /^(?:0|[1-9]\d{0,4})$/.test(text) && Number(text) <= 65_535;
@@ -101,12 +101,24 @@ function extensionsFit(received: Buffer, start: number, end: number): boolean {
 function sourceOf(received: Buffer, family: number): string {
   const at = FIXED_BYTES;
   if (family === 1) return formatAddress([...received.subarray(at, at + 4)].join("."), received.readUInt16BE(at + 8));
-  if (family === 2) return formatAddress(ipv6(received.subarray(at, at + 16)), received.readUInt16BE(at + 32));
+  if (family === 2)
+    return formatAddress(plainSource(ipv6(received.subarray(at, at + 16))), received.readUInt16BE(at + 32));
   return "unix";
 }
 
-/** In the form that everybody writes: without leading zeroes, the longest row of zeroes left out. */
+/** As groups of digits. */
 function ipv6(address: Buffer): string {
-  const groups = Array.from({ length: 8 }, (_, index) => address.readUInt16BE(index * 2).toString(16));
-  return new URL(`http://[${groups.join(":")}]/`).hostname.slice(1, -1);
+  return Array.from({ length: 8 }, (_, index) => address.readUInt16BE(index * 2).toString(16)).join(":");
+}
+
+/**
+ * In the form that everybody writes: without leading zeroes, the longest row of zeroes left out; and IPv4 without the disguise that a
+ * balancer's socket for both IP versions gives it, for rules and limits are about the address that it is.
+ */
+function plainSource(source: string): string {
+  if (isIP(source) !== 6) return source;
+  const written = URL.parse(`http://[${source}]/`)?.hostname.slice(1, -1) ?? source;
+  const [, high, low] = /^::ffff:([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(written) ?? [];
+  if (high === undefined || low === undefined) return written;
+  return [high, low].flatMap((group) => [Number.parseInt(group, 16) >> 8, Number.parseInt(group, 16) & 0xff]).join(".");
 }

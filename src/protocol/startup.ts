@@ -42,27 +42,38 @@ export function startupPacketLength(buffer: Buffer): number | null {
   return length;
 }
 
-/**
- * Decodes one complete packet, length word included; `encrypted`: it came inside TLS, where there is no asking for encryption. Throws
- * ProxyError as PostgreSQL would answer.
- */
-export function decodeStartup(packet: Buffer, encrypted = false): StartupPacket {
+/** What is said of a packet with this code, where it is no request that can be answered. */
+export function unsupportedProtocol(code: number): ProxyError {
+  const version = `${code >>> 16}.${code & 0xffff}`;
+  const message = `unsupported frontend protocol ${version}: server supports 3.0 to 3.${MINOR_NEWEST}`;
+  return new ProxyError("unsupported_protocol", message);
+}
+
+/** What is said where bytes came behind a request for encryption, before it was answered. */
+export function inClear(request: string): ProxyError {
+  return new ProxyError("protocol_violation", `received unencrypted data after ${request}`, {
+    detail: "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
+  });
+}
+
+/** Decodes one complete packet, length word included. Throws ProxyError as PostgreSQL would answer. */
+export function decodeStartup(packet: Buffer): StartupPacket {
   const code = packet.readInt32BE(4);
-  if (code === RequestCode.Ssl && !encrypted) return { kind: "ssl" };
-  if (code === RequestCode.Gssenc && !encrypted) return { kind: "gssenc" };
-  if (code === RequestCode.Cancel) {
-    if (packet.length < 16 || packet.length > 12 + CANCEL_KEY_BYTES_MAX) {
-      throw violation("invalid length of cancel request packet");
-    }
-    return { kind: "cancel", pid: packet.readInt32BE(8), key: Buffer.from(packet.subarray(12)) };
+  switch (code) {
+    case RequestCode.Ssl:
+      return { kind: "ssl" };
+    case RequestCode.Gssenc:
+      return { kind: "gssenc" };
+    case RequestCode.Cancel:
+      if (packet.length < 16 || packet.length > 12 + CANCEL_KEY_BYTES_MAX) {
+        throw violation("invalid length of cancel request packet");
+      }
+      return { kind: "cancel", pid: packet.readInt32BE(8), key: Buffer.from(packet.subarray(12)) };
   }
   const major = code >>> 16;
   const minor = code & 0xffff;
   if (major !== 3) {
-    throw new ProxyError(
-      "unsupported_protocol",
-      `unsupported frontend protocol ${major}.${minor}: server supports 3.0 to 3.${MINOR_NEWEST}`,
-    );
+    throw unsupportedProtocol(code);
   }
   return { kind: "startup", minor, ...decodeParameters(packet) };
 }

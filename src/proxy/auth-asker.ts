@@ -37,8 +37,6 @@ interface Lane {
   member: Member | null;
   connection: AuthConnection | null;
   asking: boolean;
-  /** Its connection is not to be used again. */
-  outdated: boolean;
   usedAt: Millis;
 }
 
@@ -61,6 +59,9 @@ export class AuthAsker implements Asker {
   readonly #sweeper: Timer;
   /** Questions from before any member was known. */
   readonly #early = new Set<() => void>();
+  /** Questions that came while all lanes were asking others. */
+  readonly #waiting = new Set<() => void>();
+  #calling = false;
   #options: AskerOptions;
   #pausedUntil = 0;
   #closed = false;
@@ -75,11 +76,10 @@ export class AuthAsker implements Asker {
     this.#sweeper = clock.every(millis(IDLE_MS), () => this.#sweep());
   }
 
-  /** New connections follow the new settings; those that are there are closed after their question. */
+  /** New connections follow the new settings; one that works stays. */
   reconfigure(options: AskerOptions): void {
     this.#options = options;
     this.#pausedUntil = 0;
-    for (const lane of this.#lanes.values()) lane.outdated = true;
   }
 
   close(): void {
@@ -87,29 +87,42 @@ export class AuthAsker implements Asker {
     this.#unsubscribe();
     this.#sweeper.cancel();
     for (const lane of this.#lanes.values()) this.#hangUp(lane, "shutting down");
+    for (const go of [...this.#early, ...this.#waiting]) go();
   }
 
   ask(user: string, terms: AuthTerms, done: (answer: AuthAnswer) => void): void {
     if (this.#closed || this.#clock.now() < this.#pausedUntil) return done({ kind: "silence" });
-    if (this.#feed.current().members.size === 0) return this.#awaitMembers(user, terms, done);
+    // A pgsteer that has just begun does not know its members yet.
+    if (this.#feed.current().members.size === 0) return this.#later(this.#early, user, terms, done);
     const lane = this.#laneOf(terms);
-    if (lane === null) return done({ kind: "silence" });
+    if (lane === null) return this.#later(this.#waiting, user, terms, done);
     lane.questions.push({ user, done, tried: new Set() });
     this.#serve(lane);
   }
 
-  /** A pgsteer that has just begun does not know its members yet. */
-  #awaitMembers(user: string, terms: AuthTerms, done: (answer: AuthAnswer) => void): void {
+  /** Asks when it is called from the queue, where it stays for so long at most as a question may take. */
+  #later(queue: Set<() => void>, user: string, terms: AuthTerms, done: (answer: AuthAnswer) => void): void {
     const go = (): void => {
       timer.cancel();
-      this.#early.delete(go);
+      queue.delete(go);
       this.ask(user, terms, done);
     };
     const timer = this.#clock.after(millis(AUTH_QUESTION_MS), () => {
-      this.#early.delete(go);
+      queue.delete(go);
       done({ kind: "silence" });
     });
-    this.#early.add(go);
+    queue.add(go);
+  }
+
+  /** Calls those that wait, as long as a lane is free. */
+  #callNext(): void {
+    if (this.#calling) return;
+    this.#calling = true;
+    for (const go of this.#waiting) {
+      if (this.#lanes.size >= AUTH_CONNECTIONS_MAX && [...this.#lanes.values()].every(({ asking }) => asking)) break;
+      go();
+    }
+    this.#calling = false;
   }
 
   #laneOf(terms: AuthTerms): Lane | null {
@@ -120,7 +133,7 @@ export class AuthAsker implements Asker {
     this.#lanes.delete(key);
     if (known !== undefined && !known.asking) this.#hangUp(known, "settings have changed");
     if (this.#lanes.size >= AUTH_CONNECTIONS_MAX && !this.#closeOldest()) return null;
-    const lane = { terms, questions: [], member: null, connection: null, asking: false, outdated: false };
+    const lane = { terms, questions: [], member: null, connection: null, asking: false };
     const made: Lane = { ...lane, usedAt: this.#clock.now() };
     this.#lanes.set(key, made);
     return made;
@@ -163,13 +176,13 @@ export class AuthAsker implements Asker {
     }
     const left = !lane.asking && ![...this.#lanes.values()].includes(lane);
     if (left) this.#hangUp(lane, "it is not needed any more");
+    if (!lane.asking) this.#callNext();
   }
 
   #connectionTo(lane: Lane, member: Member): AuthConnection {
     const { name, host, port } = member;
     const same = lane.member?.name === name && lane.member.host === host && lane.member.port === port;
-    if (same && lane.connection !== null && !lane.outdated) return lane.connection;
-    lane.outdated = false;
+    if (same && lane.connection !== null) return lane.connection;
     this.#hangUp(lane, "another member is asked");
     const { user, secret, dbname: database } = lane.terms;
     const endpoint = { member: name, host, port };

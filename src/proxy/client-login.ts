@@ -17,10 +17,17 @@ import type { Secret } from "../auth/secret.ts";
 import { ALPN_POSTGRESQL } from "../auth/tls-options.ts";
 import { ProxyError } from "../core/errors.ts";
 import { AUTH_MESSAGE_BYTES_MAX, WAITING_BYTES_MAX } from "../core/limits.ts";
-import { Frontend, HEADER_BYTES } from "../protocol/constants.ts";
+import { Frontend, HEADER_BYTES, RequestCode } from "../protocol/constants.ts";
 import { authentication, negotiateProtocolVersion } from "../protocol/messages.ts";
 import { ownBytes } from "../protocol/own-bytes.ts";
-import { decodeStartup, type StartupPacket, spokenMinor, startupPacketLength } from "../protocol/startup.ts";
+import {
+  decodeStartup,
+  inClear,
+  type StartupPacket,
+  spokenMinor,
+  startupPacketLength,
+  unsupportedProtocol,
+} from "../protocol/startup.ts";
 import type { Transport, TransportSink } from "../protocol/transport.ts";
 import { MessageWriter } from "../protocol/writer.ts";
 import { type ClientFacts, clientFacts, type StartupRules } from "./client-facts.ts";
@@ -75,6 +82,8 @@ export class ClientLogin implements TransportSink {
   readonly #sink: ClientLoginSink;
   #received: Buffer = Buffer.alloc(0);
   #tls = false;
+  /** The last packet. As in PostgreSQL none is answered twice in a row, nor is any request for encryption inside TLS. */
+  #asked: StartupPacket["kind"] | null = null;
   /** TLS came at once, without being asked for, and its ALPN has still to be looked at. */
   #direct = false;
   /** The handshake is under way. */
@@ -162,7 +171,7 @@ export class ClientLogin implements TransportSink {
     this.#checkAlpn();
     const length = startupPacketLength(this.#received);
     if (length === null || this.#received.length < length) return false;
-    this.#startup(decodeStartup(this.#take(length), this.#tls));
+    this.#startup(decodeStartup(this.#take(length)));
     return true;
   }
 
@@ -173,10 +182,14 @@ export class ClientLogin implements TransportSink {
   }
 
   #startup(packet: StartupPacket): void {
+    const twice = this.#tls || packet.kind === this.#asked;
+    this.#asked = packet.kind;
     switch (packet.kind) {
       case "ssl":
+        if (twice) throw unsupportedProtocol(RequestCode.Ssl);
         return this.#answerSsl();
       case "gssenc":
+        if (twice) throw unsupportedProtocol(RequestCode.Gssenc);
         if (this.#received.length > 0) throw inClear("GSSENCRequest");
         this.#transport.write(Buffer.from("N"));
         return;
@@ -382,10 +395,4 @@ export class ClientLogin implements TransportSink {
       }
     }
   }
-}
-
-function inClear(request: string): ProxyError {
-  return new ProxyError("protocol_violation", `received unencrypted data after ${request}`, {
-    detail: "This could be either a client-software bug or evidence of an attempted man-in-the-middle attack.",
-  });
 }

@@ -113,6 +113,8 @@ export class DataPlane implements ReceptionOwner {
   readonly #seats: Seats;
   readonly #witnesses: (cluster: string) => Witness;
   #directory: Directory;
+  /** Of clients that came under these settings. */
+  #deadlines: WaitDeadlines;
   #options: DataPlaneOptions;
   #nextId = 1;
   #draining: ProxyError | null = null;
@@ -131,6 +133,7 @@ export class DataPlane implements ReceptionOwner {
     this.#logger = logger;
     this.#options = options;
     this.#directory = new Directory(options.directory);
+    this.#deadlines = new WaitDeadlines(clock, options.queryWaitTimeoutMs);
     this.#quotas = new Quotas(clock, this.#directory);
     this.#seats = new Seats(this.#directory);
     this.identification = new Identification(clock, logger, feeds, this.#identificationTerms());
@@ -193,6 +196,7 @@ export class DataPlane implements ReceptionOwner {
   /** Takes new settings: connections that are open stay as they are; new ones follow the new settings. */
   async reload(options: DataPlaneOptions): Promise<void> {
     this.#options = options;
+    this.#deadlines = new WaitDeadlines(this.#clock, options.queryWaitTimeoutMs);
     this.#cancels.waitMs = options.cancelWaitTimeoutMs;
     this.#door.reconfigure(options.door);
     this.#directory = new Directory(options.directory);
@@ -305,7 +309,7 @@ export class DataPlane implements ReceptionOwner {
       reading: this.#reading,
       loginTimeoutMs: settings.clientLoginTimeoutMs,
       client: {
-        deadlines: new WaitDeadlines(this.#clock, settings.queryWaitTimeoutMs),
+        deadlines: this.#deadlines,
         timeouts: settings.clientTimeouts,
       },
       poolMode: options.poolMode,

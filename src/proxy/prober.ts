@@ -35,16 +35,17 @@ LEFT JOIN pg_catalog.pg_stat_wal_receiver w ON r.recovering`;
 export class PoolProber implements SqlProber {
   readonly #clock: Clock;
   #options: ProberOptions;
-  readonly #connections = new Map<MemberName, { where: string; options: ProberOptions; connection: ProbeConnection }>();
+  readonly #connections = new Map<MemberName, { who: string; target: ProbeTarget; connection: ProbeConnection }>();
 
   constructor(clock: Clock, options: ProberOptions) {
     this.#clock = clock;
     this.#options = options;
   }
 
-  /** Each member's next probe logs in as the new settings say. */
+  /** New connections follow the new settings; one that works stays, unless another role or database is to be asked. */
   reconfigure(options: ProberOptions): void {
     this.#options = options;
+    for (const { target, connection } of this.#connections.values()) connection.reconfigure(loginTo(target, options));
   }
 
   async probe(target: ProbeTarget, timeoutMs: number): Promise<SqlEvidence> {
@@ -64,14 +65,15 @@ export class PoolProber implements SqlProber {
     };
   }
 
-  #connectionTo({ member, host, port }: ProbeTarget): ProbeConnection {
-    const where = `${host} ${port}`;
+  #connectionTo(target: ProbeTarget): ProbeConnection {
+    const { member, host, port } = target;
+    const { user, database } = this.#options;
+    const who = JSON.stringify([host, port, user, database]);
     const known = this.#connections.get(member);
-    const options = this.#options;
-    if (known?.where === where && known.options === options) return known.connection;
+    if (known?.who === who) return known.connection;
     known?.connection.close();
-    const connection = new ProbeConnection(this.#clock, { ...options, endpoint: { member, host, port } });
-    this.#connections.set(member, { where, options, connection });
+    const connection = new ProbeConnection(this.#clock, loginTo(target, this.#options));
+    this.#connections.set(member, { who, target, connection });
     return connection;
   }
 
@@ -84,3 +86,8 @@ export class PoolProber implements SqlProber {
     for (const member of [...this.#connections.keys()]) this.forget(member);
   }
 }
+
+const loginTo = ({ member, host, port }: ProbeTarget, options: ProberOptions) => ({
+  ...options,
+  endpoint: { member, host, port },
+});

@@ -6,8 +6,6 @@ import { md5Secret } from "../../src/auth/password.ts";
 import { deriveScramKeys } from "../../src/auth/scram.ts";
 import type { Cell } from "./cell.ts";
 
-const ITERATIONS = 4096;
-
 /** A cell's user with all that follows from it. */
 export interface Account {
   readonly cell: Cell;
@@ -21,17 +19,17 @@ export interface Account {
 }
 
 /** A SCRAM secret as PostgreSQL writes it. */
-export function scramSecret(password: string): string {
+function scramSecret(password: string, iterations: number): string {
   const salt = createHash("sha256").update(`salt of ${password}`).digest().subarray(0, 16);
-  const { storedKey, serverKey } = deriveScramKeys(password, salt, ITERATIONS);
+  const { storedKey, serverKey } = deriveScramKeys(password, salt, iterations);
   const base64 = (bytes: Buffer): string => bytes.toString("base64");
-  return `SCRAM-SHA-256$${ITERATIONS}:${base64(salt)}$${base64(storedKey)}:${base64(serverKey)}`;
+  return `SCRAM-SHA-256$${iterations}:${base64(salt)}$${base64(storedKey)}:${base64(serverKey)}`;
 }
 
 export function accountOf(cell: Cell): Account {
   const password = `pw ${randomBytes(6).toString("hex")}`;
   const md5 = md5Secret(password, cell.user);
-  const scram = scramSecret(password);
+  const scram = scramSecret(password, cell.iterations);
   const storedBehind = cell.server === "md5" ? md5 : scram;
   const kinds = {
     // PostgreSQL keeps no password in clear: the hash that its own default makes.

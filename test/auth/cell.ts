@@ -34,6 +34,8 @@ export interface Cell {
   readonly password: Attempt;
   readonly shown: Shown;
   readonly database: "app" | "nowhere";
+  /** Of a SCRAM secret. */
+  readonly iterations: number;
   /** Whether the role may log in at all. */
   readonly mayLogIn: boolean;
   /** The name by which it asks for the host; the certificate is 127.0.0.1's. */
@@ -66,6 +68,7 @@ const usual = {
   password: "right",
   shown: "none",
   database: "app",
+  iterations: 4096,
   mayLogIn: true,
   host: "127.0.0.1",
   trusts: true,

@@ -8,7 +8,7 @@ import { cstring, errorFields, int32, message, RawClient, startup } from "../sup
 export interface Refusal {
   readonly sqlstate: string;
   readonly message: string;
-  /** Type, request code and length of each message of the server: the same for all whom nobody shall tell apart. */
+  /** Type, request code and length of each message of the server, and SCRAM's iterations: the same for all whom nobody shall tell apart. */
   readonly exchange: string;
   readonly ms: number;
 }
@@ -38,7 +38,8 @@ export async function refused(port: number, user: string, database: string, from
         };
       }
       const code = body.readInt32BE(0);
-      seen.push(`${type}${code}:${body.length}`);
+      const iterations = code === REQUEST.saslContinue ? (/,i=\d+/.exec(body.toString("latin1"))?.[0] ?? "") : "";
+      seen.push(`${type}${code}:${body.length}${iterations}`);
       const answer = answerTo(code, body.subarray(4));
       if (type !== "R" || answer === null) throw new Error(`it is let in: ${seen.join(" ")}`);
       client.send(answer);

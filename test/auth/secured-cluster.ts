@@ -2,7 +2,7 @@
 // TLS, client certificates and a password. Two members, as documented in
 // https://etcd.io/docs/v3.4/op-guide/security/ and https://patroni.readthedocs.io/en/latest/yaml_configuration.html.
 
-import { writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { stringify } from "yaml";
 import { Authority, type CertificateFiles } from "../support/authority.ts";
@@ -83,6 +83,7 @@ export class SecuredCluster {
       const cluster = new SecuredCluster(...parts);
       await cluster.#startEtcd();
       for (const member of members) await cluster.#startMember(member);
+      await cluster.replicates(await cluster.primary());
       return cluster;
     } catch (error) {
       await processes.close();
@@ -108,6 +109,13 @@ export class SecuredCluster {
     return waitFor(found, { timeoutMs: 60_000, what: "a member takes writes" });
   }
 
+  /** Waits until the other member streams from this one. */
+  async replicates(member: Member): Promise<void> {
+    const question = "SELECT 1 FROM pg_stat_replication WHERE state = 'streaming'";
+    const streams = async () => (await queryOnce(this.login(member), question)).rows.length === 1;
+    await waitFor(streams, { timeoutMs: 60_000, what: `${member.name} has a replica` });
+  }
+
   /** etcdctl as root; its output. Rejects when it fails. */
   async etcdctl(...words: readonly string[]): Promise<string> {
     const { cert, key } = this.router;
@@ -127,8 +135,10 @@ export class SecuredCluster {
     });
   }
 
+  /** Ends everything. */
   async remove(): Promise<void> {
     await this.processes.close();
+    rmSync(this.processes.directory, { recursive: true, force: true });
   }
 
   async #startEtcd(): Promise<void> {
@@ -211,7 +221,8 @@ export class SecuredCluster {
         password: PATRONI.password,
       },
       bootstrap: {
-        dcs: { ttl: 20, loop_wait: 1, retry_timeout: 3, postgresql: { use_pg_rewind: true } },
+        // A moment without etcd shall cost no leader.
+        dcs: { ttl: 30, loop_wait: 1, retry_timeout: 10, postgresql: { use_pg_rewind: true } },
         initdb: [{ encoding: "UTF8" }, { locale: "C" }, "no-sync"],
       },
       postgresql: {

@@ -94,7 +94,9 @@ async function follow(book: Book, cluster: SecuredCluster, pgsteer: Pgsteer): Pr
   const second = await cluster.primary();
   book.holds("there is another leader", second.name !== first.name);
   book.equal("writes go to the new leader", await writesTo(pgsteer), second.port);
+  await cluster.replicates(second);
   await cluster.restartEtcd();
+  await cluster.replicates(second);
   // And one that nobody told pgsteer of: the key's change is all that it hears, with a token of a new login.
   const words = ["switchover", "demo", "--leader", second.name, "--candidate", first.name, "--force"];
   const file = join(cluster.processes.directory, second.name, "patroni.yml");

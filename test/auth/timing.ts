@@ -14,12 +14,15 @@ const USERS = 10;
 const METHODS = ["scram-sha-256", "md5", "password"] as const;
 
 interface Question {
+  /** 4096 unless said. */
+  readonly iterations?: number;
   readonly method: (typeof METHODS)[number];
   readonly secret: Cell["secret"];
 }
 
 const questions: readonly Question[] = [
   { method: "scram-sha-256", secret: "scram" },
+  { method: "scram-sha-256", secret: "scram", iterations: 9000 },
   { method: "scram-sha-256", secret: "plain" },
   { method: "scram-sha-256", secret: "query" },
   { method: "md5", secret: "md5" },
@@ -29,8 +32,8 @@ const questions: readonly Question[] = [
   { method: "password", secret: "plain" },
 ];
 
-const namesOf = ({ method, secret }: Question, kind: "known" | "dummy"): string[] =>
-  Array.from({ length: USERS }, (_, index) => `${kind}_${method.replaceAll("-", "")}_${secret}_${index}`);
+const namesOf = ({ method, secret, iterations = 0 }: Question, kind: "known" | "dummy"): string[] =>
+  Array.from({ length: USERS }, (_, index) => `${kind}_${method.replaceAll("-", "")}_${secret}_${iterations}_${index}`);
 
 /** The chance that a login of the one is slower than one of the other: 0.5 when nothing tells them apart. */
 export function overlap(left: readonly number[], right: readonly number[]): number {
@@ -89,18 +92,22 @@ async function run(book: Book): Promise<void> {
       (["known", "dummy"] as const).flatMap((kind) =>
         namesOf(question, kind).map((user) => {
           const secret = kind === "known" ? question.secret : "unknown";
-          return accountOf(cellOf(user, { method: question.method, secret, about: "timing" }));
+          return accountOf(
+            cellOf(user, { method: question.method, secret, iterations: question.iterations ?? 4096, about: "timing" }),
+          );
         }),
       ),
     );
     await site.admit(accounts);
     const rows: string[][] = [];
     for (const question of questions) {
-      const { method, secret } = question;
+      const { method, secret, iterations } = question;
+      const what = `${method}, ${secret} stored${iterations === undefined ? "" : `, ${iterations} iterations`}`;
+      const label = what.replaceAll(/[^a-z0-9]+/g, "-");
       // A list as there are: all of one kind.
       const own = new Set(namesOf(question, "known"));
-      const { userlist } = site.writeFiles(`timing-${method}-${secret}`, ({ cell }) => own.has(cell.user));
-      const router = await site.router(`${method}-${secret}`, [{ name: "prefer", settings: {} }], (configuration) => {
+      const { userlist } = site.writeFiles(label, ({ cell }) => own.has(cell.user));
+      const router = await site.router(`pgsteer-${label}`, [{ name: "prefer", settings: {} }], (configuration) => {
         configuration.auth = {
           type: method,
           file: userlist,
@@ -114,11 +121,11 @@ async function run(book: Book): Promise<void> {
         ["PostgreSQL", site.asked.port],
       ] as const) {
         const seen = await measure(port, question);
-        rows.push(row(`${method}, ${secret} stored, ${name}`, seen));
+        rows.push(row(`${what}, ${name}`, seen));
         if (name === "pgsteer") {
           const [wrong, unknown] = [kinds(seen.wrong), kinds(seen.unknown)];
-          book.equal(`${method}, ${secret} stored: what is sent`, unknown, wrong);
-          book.equal(`${method}, ${secret} stored: refused`, /^500 × 28P01 [^;]*$/.test(wrong), true);
+          book.equal(`${what}: what is sent`, unknown, wrong);
+          book.equal(`${what}: refused`, /^500 × 28P01 [^;]*$/.test(wrong), true);
         }
       }
       await router.pgsteer.stop();

@@ -227,6 +227,19 @@ describe("inside TLS", () => {
   });
 });
 
+describe("a request for encryption", () => {
+  test.each([80_877_103, 80_877_104])("inside TLS ends the connection as in PostgreSQL (%i)", async (code) => {
+    const heard: string[] = [];
+    for (const where of [cluster.member("node1").port, port()]) {
+      const client = await secure(where);
+      client.send(message("", int32(code)));
+      heard.push(lastWords(await client.untilEnd()).error.replace(/: server.*/, ""));
+    }
+    expect(heard[1]).toMatch(/^0A000 unsupported frontend protocol 1234\.56/);
+    expect(heard[1]).toBe(heard[0]);
+  });
+});
+
 describe("a SCRAM message", () => {
   const honestTalk = { mechanism: "SCRAM-SHA-256", header: "n,," };
 

@@ -106,6 +106,7 @@ describe("a login", () => {
       for (let failures = 1; failures <= 3; failures += 1) {
         await until("a failure", () => pool.counters.loginFailures === failures && pool.counts.login === 0);
         expect([waiter.error, pool.counts.waiting]).toEqual([null, 1]);
+        expect(pool.obstacle).toMatch(/^The login to the server failed: connect ECONNREFUSED .*\.$/);
         await bench.clock.advance(1_000);
       }
       expect(bench.observed.filter((line) => line === "failed").length).toBeGreaterThanOrEqual(3);

@@ -5,6 +5,7 @@ import Table from "cli-table3";
 import { Command } from "commander";
 import { someOf } from "../support/options.ts";
 import { clusterChecks } from "./cluster-checks.ts";
+import { hbaChecks } from "./hba-checks.ts";
 import { loginChecks } from "./login-checks.ts";
 import { binariesOf, MAJORS, obstacle } from "./packages.ts";
 import { protocolChecks } from "./protocol-checks.ts";
@@ -12,7 +13,7 @@ import { sessionChecks } from "./session-checks.ts";
 import { type Check, Trial } from "./trial.ts";
 
 /** In the order in which they run: the last one leaves the pair without its primary. */
-const checks: readonly Check[] = [...loginChecks, ...protocolChecks, ...sessionChecks, ...clusterChecks];
+const checks: readonly Check[] = [...loginChecks, ...hbaChecks, ...protocolChecks, ...sessionChecks, ...clusterChecks];
 /** Lines of a failure that are shown: two lists of settings would hide everything else. */
 const SHOWN_LINES = 24;
 /** No check takes longer on a machine that works. */

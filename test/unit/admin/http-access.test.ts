@@ -3,6 +3,7 @@
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { connect as connectTls, type SecureVersion } from "node:tls";
 import { Agent, request } from "undici";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type AdminAddress, AdminServer } from "../../../src/admin/http.ts";
@@ -211,5 +212,40 @@ describe("the HTTP server", () => {
     expect((await ask("/metrics", {}, known)).status).toBe(401);
     expect((await ask("/metrics", { authorization }, known)).status).toBe(200);
     expect(readFileSync(join(directory, "ca.crt"), "utf8")).toBe(ca);
+  });
+
+  /** One request over a connection without a certificate: the status, and by what the connection can be resumed. */
+  function askBare(
+    path: string,
+    version: SecureVersion,
+    session?: Buffer,
+  ): Promise<{ status: string; resumed: boolean; session: Buffer | null }> {
+    return new Promise((resolve, reject) => {
+      const port = server?.port ?? 0;
+      const options = { host: "127.0.0.1", port, ca: pems.server.ca, maxVersion: version };
+      const socket = connectTls({ ...options, ...(session === undefined ? {} : { session }) });
+      let newest: Buffer | null = null;
+      let said = "";
+      let resumed = false;
+      socket.on("session", (each) => {
+        newest = each;
+      });
+      socket.on("data", (piece: Buffer) => {
+        said += piece.toString();
+        resumed = socket.isSessionReused();
+      });
+      socket.on("error", reject);
+      socket.on("close", () => resolve({ status: said.slice(9, 12), resumed, session: newest }));
+      const authorization = `Bearer ${token}`;
+      socket.write(`GET ${path} HTTP/1.1\r\nHost: x\r\nAuthorization: ${authorization}\r\nConnection: close\r\n\r\n`);
+    });
+  }
+
+  test.each(["TLSv1.2", "TLSv1.3"] as const)("demands it of a %s session that is resumed, too", async (version) => {
+    await start({ ...pems.server, ca: pems.server.ca });
+    const first = await askBare("/livez", version);
+    expect(first).toMatchObject({ status: "200", resumed: false });
+    const again = await askBare("/metrics", version, first.session ?? Buffer.alloc(0));
+    expect(again).toMatchObject({ status: "403", resumed: true });
   });
 });

@@ -30,5 +30,9 @@ describe("a certificate from everybody", () => {
     expect(message({})).toBe("28000 connection requires a valid client certificate");
     expect(message({ certificate })).toBe("trust");
     expect(message({ certificate, user: "other" })).toBe('28000 certificate authentication failed for user "other"');
+    // PostgreSQL would cut the name to that of another role.
+    const long = "r".repeat(64);
+    const certificateOfLong = { commonName: long, distinguishedName: `CN=${long}` };
+    expect(message({ certificate: certificateOfLong, user: long })).toMatch(/^28000 certificate authentication failed/);
   });
 });

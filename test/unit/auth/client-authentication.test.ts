@@ -11,6 +11,7 @@ import { md5Response, md5Secret } from "../../../src/auth/password.ts";
 import { deriveScramKeys, ScramDerivations } from "../../../src/auth/scram.ts";
 import type { Secret } from "../../../src/auth/secret.ts";
 import { ServerAuthentication } from "../../../src/auth/server-authentication.ts";
+import { CLEAR_PASSWORD_BYTES_MAX } from "../../../src/core/limits.ts";
 
 const PASSWORD = "geheim für alle";
 const USER = "app";
@@ -112,6 +113,16 @@ describe("a login", () => {
     expect(again.answer(Buffer.from(`${answer}\0`))).toMatchObject(wrongPassword);
   });
 
+  test("by password fails where more bytes are sent than CLEAR_PASSWORD_BYTES_MAX, right or wrong, without a derivation", () => {
+    for (const length of [CLEAR_PASSWORD_BYTES_MAX, CLEAR_PASSWORD_BYTES_MAX + 1]) {
+      const password = "p".repeat(length);
+      const secret: Secret = { kind: "plain", password };
+      const outcome = login(authentication({ method: "password", secret }), password);
+      if (length === CLEAR_PASSWORD_BYTES_MAX) expect(outcome.kind).toBe("ok");
+      else expect(outcome).toEqual({ kind: "failed", error: expect.objectContaining(wrongPassword.error) });
+    }
+  });
+
   test("by md5 asks who is known by what is known", () => {
     const pretence = { scram: true, iterations: 4096 };
     expect(authentication({ method: "md5", secret: md5, pretence }).start()).toMatchObject({ kind: "send", code: 5 });
@@ -139,12 +150,15 @@ describe("a login", () => {
       kind: "send",
       code: 5,
     });
-    const server = authentication({ ...unknown, method: "scram-sha-256" });
-    server.start();
     const length = Buffer.alloc(4);
     length.writeInt32BE("n,,n=,r=abc".length);
-    const first = server.answer(Buffer.concat([Buffer.from("SCRAM-SHA-256\0"), length, Buffer.from("n,,n=,r=abc")]));
-    expect(first.kind === "send" && first.payload.toString()).toMatch(/,i=8192$/);
+    // So is one whose password is kept in clear.
+    for (const secret of [null, plain]) {
+      const server = authentication({ ...unknown, secret, method: "scram-sha-256" });
+      server.start();
+      const first = server.answer(Buffer.concat([Buffer.from("SCRAM-SHA-256\0"), length, Buffer.from("n,,n=,r=abc")]));
+      expect(first.kind === "send" && first.payload.toString()).toMatch(/,i=8192$/);
+    }
   });
 
   test("by md5 cannot be repeated with what was seen on the wire", () => {

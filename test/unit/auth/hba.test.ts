@@ -126,6 +126,17 @@ describe("an HBA file", () => {
     expect(read.ok ? [] : read.problems.map(({ file, line }) => `${file}:${line}`)).toEqual(["/hba:1", "/hba:3"]);
   });
 
+  test("that names a list which cannot be read has that one problem in its line", () => {
+    const missing = (path: string): string => {
+      if (path === "/hba") return "host all @gone all trust\n";
+      throw Object.assign(new Error(path), { code: "ENOENT" });
+    };
+    const read = readHbaFile("/hba", { readFile: missing, listFiles: () => [] });
+    expect(read.ok ? [] : read.problems.map(({ line, message }) => `${line} ${message}`)).toEqual([
+      "1 asks for a file that does not exist: /gone",
+    ]);
+  });
+
   test("without a rule would let nobody in, and is refused", () => {
     expect(readHbaFile("/hba", files("# nothing\n"))).toMatchObject({ ok: false, problems: [{ line: 0 }] });
   });

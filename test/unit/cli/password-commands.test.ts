@@ -26,6 +26,8 @@ describe("a program that prints a password", () => {
     ["fails", node("process.exit(3)"), "ended with exit code 3"],
     ["is not there", ["/nonexistent/program"], "does not exist"],
     ["may not be run", ["/etc/passwd"], "may not be run by the user that runs pgsteer"],
+    ["has a zero in a word", ["/bin/echo", "a\0b"], "could not be run (ERR_INVALID_ARG_VALUE)"],
+    ["has more words than fit", ["/bin/echo", "x".repeat(3_000_000)], "could not be run (E2BIG)"],
     ["prints without end", node("process.stdout.write('x'.repeat(1e6))"), "printed too much for a password"],
   ])("and %s is an error, whose reason tells nothing of what it printed", async (_what, words, reason) => {
     for (const output of await bothWays(...words)) expect(output).toEqual({ ok: false, reason });

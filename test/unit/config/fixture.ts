@@ -23,7 +23,7 @@ export const files = new Map<string, string>([
   ["/etc/pgsteer/cut.crt", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"],
 ]);
 
-/** Makes one.crt, one.key, two.crt and two.key before the tests of the importing file. */
+/** Makes one.crt, one.key, two.crt, two.key and rsa.key before the tests of the importing file. */
 export function makeCertificates(): void {
   beforeAll(() => {
     const directory = mkdtempSync(join(tmpdir(), "pgsteer-config-"));
@@ -36,6 +36,8 @@ export function makeCertificates(): void {
           files.set(`/etc/pgsteer/${name}.${kind}`, readFileSync(join(directory, `${name}.${kind}`), "utf8"));
         }
       }
+      const rsa = openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048");
+      files.set("/etc/pgsteer/rsa.key", rsa.toString());
     } finally {
       rmSync(directory, { recursive: true, force: true });
     }

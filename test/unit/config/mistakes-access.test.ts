@@ -18,7 +18,7 @@ for (const [name, text] of Object.entries({
   "trust.conf": "host all all all trust\n",
   "passwords.conf": "local all all scram-sha-256\n",
   "broken.conf":
-    "host all all all trust\nhost all +admins all trust\nhost all all db.example md5\nlocal all all peer\n",
+    "host all all all trust\nhost all +admins all trust\nhost all all db.example md5\nlocal all all peer\n@gone\n",
   "includes.conf": "include_dir hba.d\n@nobody\n",
   "certificates.conf": "hostssl all all all cert map=corp\n",
   "tls.conf": "hostssl all all all trust\nhostgssenc all all all trust\n",
@@ -86,6 +86,7 @@ const mistakes: Mistake[] = [
   ["no versions", tls("protocols: ssl"), 3, "client_tls.protocols", /not a list/, /secure/],
   ["no ciphers", tls("ciphers: NONSENSE"), 3, "client_tls.ciphers", /not a list of ciphers/, /OpenSSL/],
   ["no ciphers for TLS 1.3", tls("tls13_ciphers: TLS_X"), 3, "client_tls.tls13_ciphers", /not a list/, /TLS_AES/],
+  ["older ciphers", tls("tls13_ciphers: AES128-SHA"), 3, "client_tls.tls13_ciphers", /begin with TLS_/, /TLS_AES/],
   ["no curve", tls("ecdhcurve: round"), 3, "client_tls.ecdhcurve", /not a curve/, /X25519/],
   [
     "no list of what is revoked",
@@ -123,10 +124,11 @@ describe("an HBA file", () => {
       "auth.hba_file names a file with a problem: /etc/pgsteer/broken.conf:2 has +admins, which asks who is a member of which role; pgsteer does not know that",
       "auth.hba_file names a file with a problem: /etc/pgsteer/broken.conf:3 has the host name db.example; pgsteer does not trust the name service with who may log in",
       "auth.hba_file names a file with a problem: /etc/pgsteer/broken.conf:4 has the method peer, which asks the system who is at the other end of a Unix-domain socket, which Node.js cannot",
+      "auth.hba_file names a file with a problem: /etc/pgsteer/broken.conf:5 asks for a file that does not exist: /etc/pgsteer/gone",
     ]);
     expect(problemsOf(hba("hba_file: includes.conf")).map(({ message }) => message)).toEqual([
-      "names a file with a problem: /etc/pgsteer/includes.conf:2 asks for a file that does not exist: /etc/pgsteer/nobody",
       expect.stringMatching(/hba.d\/20.conf:1 has the method ldap, which asks an LDAP server/),
+      "names a file with a problem: /etc/pgsteer/includes.conf:2 asks for a file that does not exist: /etc/pgsteer/nobody",
     ]);
   });
 

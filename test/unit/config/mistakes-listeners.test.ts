@@ -121,6 +121,14 @@ const mistakes: Mistake[] = [
     /belongs to/,
   ],
   [
+    "TLS with a key of another kind",
+    `${rest}client_tls: { mode: require, cert_file: one.crt, key_file: rsa.key }`,
+    3,
+    "client_tls.key_file",
+    /not the key of cert_file/,
+    /belongs to/,
+  ],
+  [
     "TLS with a key that is none",
     `${rest}client_tls: { mode: require, cert_file: one.crt, key_file: userlist.txt }`,
     3,

@@ -174,7 +174,7 @@ const mistakes: Mistake[] = [
   ["a tab", `${rest}log:\n\tlevel: info`, 4, "", /YAML is broken/, /./],
   ["two documents", `${rest}---\nlog: {}`, 3, "", /multiple documents/, /remove the ---/],
   ["a tag", `${rest}log: !!js/function x`, 3, "", /tag/, /remove the tag/],
-  ["an alias of nothing", `${rest}log: *x`, 3, "", /no anchor for \*x/, /define &anchor/],
+  ["an alias of nothing", `${rest}log: *x`, 3, "", /no anchor for the alias/, /define &anchor/],
   ["an empty file", "", 1, "", /is empty/, /clusters/],
   ["a file that is a list", "- a\n", 1, "", /not a map/, /clusters/],
   ["a file that is a text", "hello\n", 1, "", /not a map/, /clusters/],
@@ -228,6 +228,21 @@ client_tls: { mode: allow }
     expect(problems).toHaveLength(2);
     expect(problems[0]).toMatchObject({ line: 2, key: "auth.file", message: expect.stringContaining("line 2") });
     expect(problems[1]).toMatchObject({ line: 2, key: "auth.file", message: expect.stringContaining("line 3") });
+    expect(JSON.stringify(problems)).not.toContain("hunter2");
+  });
+
+  test.each([
+    ...["*hunter2", "!hunter2", "!!hunter2 x", "!hunter2!x y", "!hunter2! y", "|hunter2", ">hunter2", '"a\\qhunter2"'],
+    ...["x\nhunter2", "- x\nhunter2", "x\n  hunter2: x\n hunter2"],
+  ])("in a password that lacks its quotes, without it: %j", (password) => {
+    const problems = problemsOf(`${rest}log:\n  password: ${password}\n`);
+    expect(problems.map(({ key }) => key)).toContain("");
+    expect(JSON.stringify(problems)).not.toContain("hunter2");
+  });
+
+  test.each(["%YAML hunter2", "%hunter2 x"])("in a directive, without it: %s", (directive) => {
+    const problems = problemsOf(`${directive}\n---\n${rest}`);
+    expect(problems.map(({ line }) => line)).toContain(1);
     expect(JSON.stringify(problems)).not.toContain("hunter2");
   });
 

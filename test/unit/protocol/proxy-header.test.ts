@@ -8,11 +8,16 @@ import { proxyHeader2 } from "../../support/proxy-header.ts";
 
 const ipv4 = Buffer.from([192, 168, 7, 9, 10, 0, 0, 2, 0xde, 0xad, 0x15, 0x38]);
 const ipv6 = Buffer.from(`20010db8${"00".repeat(11)}07${"00".repeat(15)}01ffff1538`, "hex");
+const mapped = Buffer.from(`${"00".repeat(10)}ffff0a010203${"00".repeat(15)}01dead1538`, "hex");
 const unix = Buffer.alloc(216, "/run/x");
 
 const good: readonly (readonly [string, Buffer, string | null])[] = [
   ["TCP4", Buffer.from("PROXY TCP4 192.168.7.9 10.0.0.2 57005 5432\r\n"), "192.168.7.9:57005"],
   ["TCP6", Buffer.from("PROXY TCP6 2001:db8::7 ::1 65535 5432\r\n"), "[2001:db8::7]:65535"],
+  ["TCP6 in the long form", Buffer.from("PROXY TCP6 2001:DB8:0:0:0:0:0:7 ::1 5 5432\r\n"), "[2001:db8::7]:5"],
+  ["IPv4 in a socket for both, as TCP6", Buffer.from("PROXY TCP6 ::ffff:10.1.2.3 ::1 5 5432\r\n"), "10.1.2.3:5"],
+  ["the same in other words", Buffer.from("PROXY TCP6 0:0:0:0:0:FFFF:0a01:203 ::1 5 5432\r\n"), "10.1.2.3:5"],
+  ["the same as IPv6", proxyHeader2(0x21, 0x21, mapped), "10.1.2.3:57005"],
   ["UNKNOWN", Buffer.from("PROXY UNKNOWN\r\n"), null],
   ["UNKNOWN with anything", Buffer.from(`PROXY UNKNOWN ${"f".repeat(91)}\r\n`), null],
   ["IPv4", proxyHeader2(0x21, 0x11, ipv4), "192.168.7.9:57005"],

@@ -130,14 +130,6 @@ describe("startup packets", () => {
     expect(error.sqlstate).toBe("0A000");
     expect(error.message).toContain(`unsupported frontend protocol ${name}`);
   });
-
-  test.each([
-    [0x04d2_162f, "1234.5679"],
-    [0x04d2_1630, "1234.5680"],
-  ])("that ask for encryption (%i) are no such thing where it is there already", (code, name) => {
-    const error = refusal(() => decodeStartup(packet(code), true));
-    expect([error.sqlstate, error.message]).toEqual(["0A000", expect.stringContaining(`protocol ${name}:`)]);
-  });
 });
 
 describe("the length of a startup packet", () => {

@@ -199,14 +199,14 @@ describe("a login as auth_user", () => {
     expect(await ask()).toBe("a");
   });
 
-  test("follows new settings, under which connections are made anew", async () => {
+  test("follows new settings when it is the next time; a connection that works stays", async () => {
     await ask();
     asker.reconfigure({ tls: { kind: "off" }, random: randomBytes, derivations: new ScramDerivations() });
     await ask();
-    expect(server("a").logins).toHaveLength(2);
+    expect(server("a").logins).toHaveLength(1);
     await ask("app", { ...terms, secret: { kind: "plain", password: "new" } });
-    expect(server("a").logins).toHaveLength(3);
-    await until("the former connections to be gone", () => server("a").connections === 1);
+    expect(server("a").logins).toHaveLength(2);
+    await until("the former connection to be gone", () => server("a").connections === 1);
   });
 });
 
@@ -225,10 +225,25 @@ describe("databases", () => {
     expect(server("a").logins).toHaveLength(AUTH_CONNECTIONS_MAX + 2);
   });
 
-  test("are refused beyond that while all are at work", async () => {
-    replies.set("a", () => "hang");
-    for (let count = 0; count < AUTH_CONNECTIONS_MAX; count += 1) void ask("app", { ...terms, dbname: `db${count}` });
-    expect(await ask("app", { ...terms, dbname: "another" })).toBe("silence");
+  const many = (count: number) => Array.from({ length: count }, (_, at) => ({ ...terms, dbname: `db${at}` }));
+
+  test("take turns beyond that: applications of all come back at once after a failover", async () => {
+    const answers = many(4 * AUTH_CONNECTIONS_MAX).map((each) => ask("app", each));
+    expect(new Set(await Promise.all(answers))).toEqual(new Set(["a"]));
+    await until("some to be gone", () => server("a").connections <= AUTH_CONNECTIONS_MAX);
+    expect(server("a").logins).toHaveLength(4 * AUTH_CONNECTIONS_MAX);
+  });
+
+  test("wait for their turn as long as a question may take, and no longer than we are there", async () => {
+    for (const name of ["a", "b", "c"]) replies.set(name, () => "hang");
+    const busy = many(AUTH_CONNECTIONS_MAX).map((each) => ask("app", each));
+    const late = ask("app", { ...terms, dbname: "another" });
+    await clock.advance(AUTH_QUESTION_MS);
+    expect(await late).toBe("silence");
+    const last = ask("app", { ...terms, dbname: "another" });
+    asker.close();
+    expect(await last).toBe("silence");
+    expect(new Set(await Promise.all(busy))).toEqual(new Set(["silence"]));
   });
 
   test("that do not exist are no reason not to know a user, nor to know that they do not", async () => {

@@ -20,7 +20,7 @@ import { Transport, type TransportSink } from "../../../src/protocol/transport.t
 import type { ClientFacts } from "../../../src/proxy/client-facts.ts";
 import { ClientLogin, type ClientLoginOptions, type Peer } from "../../../src/proxy/client-login.ts";
 import { makeCertificates } from "../../support/certificates.ts";
-import { message, startup } from "../../support/raw-client.ts";
+import { int32, message, startup } from "../../support/raw-client.ts";
 import { sleep, waitFor } from "../../support/time.ts";
 
 let server: Server;
@@ -336,6 +336,19 @@ describe("a client's login", () => {
       await settled();
       expect(heard).toEqual(["refused 08P01"]);
     });
+  });
+
+  test.each([80_877_103, 80_877_104])("answers no request for encryption twice in a row (%i)", async (code) => {
+    login();
+    const answers: Buffer[] = [];
+    peer.on("data", (chunk: Buffer) => answers.push(chunk));
+    const request = message("", int32(code));
+    peer.write(request);
+    await until("an answer", () => answers.length > 0);
+    peer.write(request);
+    await settled();
+    expect([heard, Buffer.concat(answers).toString()]).toEqual([["refused 0A000"], "N"]);
+    expect(error?.message).toMatch(/^unsupported frontend protocol 1234\.56(79|80): /);
   });
 
   test("hands a cancel request on, and reads nothing behind it", async () => {

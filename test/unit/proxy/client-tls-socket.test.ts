@@ -150,13 +150,14 @@ describe.each(["TLSv1.2", "TLSv1.3"] as const)("a session of %s", (maxVersion) =
     expect(facts.map((each) => each?.commonName)).toEqual(["ada", "ada"]);
   });
 
-  test("whose certificate did not count is resumed without one", async () => {
+  test("whose certificate was not valid is refused again when it is resumed", async () => {
     for (const credentials of [pair("eve"), {}]) {
       const { session } = await client({ maxVersion, ...credentials });
       await client({ maxVersion, session, ...credentials });
     }
     expect(reused).toEqual([false, true, false, true]);
     expect(facts).toEqual([null, null, null, null]);
+    expect(accepted).toEqual([false, false, true, true]);
   });
 
   test("is not resumed after a reload: what was revoked by then is looked at anew", async () => {
