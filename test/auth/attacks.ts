@@ -92,6 +92,21 @@ async function finish(victim: Victim): Promise<void> {
   await pgsteer.stop();
 }
 
+/** What a process may raise its limit of open files to, as node does when it starts. */
+function openFilesMax(): number {
+  const limits = readFileSync("/proc/self/limits", "latin1");
+  return Number(/^Max open files\s+\S+\s+(\d+)/m.exec(limits)?.[1] ?? Number.POSITIVE_INFINITY);
+}
+
+/** Against a door that is wide enough for all of them. */
+async function holdAll(book: Book, site: Site, victims: Victim[]): Promise<void> {
+  const wide = await startVictim(book, site, "wide", { max_half_open: WIDE });
+  victims.push(wide);
+  await wide.suffer("nobody", async () => "only to get warm");
+  await wide.suffer("10,000 half-open, 40 addresses, all held", () => floods.halfOpen(wide, floods.fromMany(), WIDE));
+  await finish(wide);
+}
+
 async function run(book: Book): Promise<void> {
   const site = await Site.start("auth-attacks");
   const victims: Victim[] = [];
@@ -112,11 +127,8 @@ async function run(book: Book): Promise<void> {
     await usual.suffer("1,000 wrong passwords", () => floods.guessedPasswords(usual));
     await usual.suffer("5,000 cancel keys guessed", () => floods.guessedKeys(usual));
     await finish(usual);
-    const wide = await startVictim(book, site, "wide", { max_half_open: WIDE });
-    victims.push(wide);
-    await wide.suffer("nobody", async () => "only to get warm");
-    await wide.suffer("10,000 half-open, 40 addresses, all held", () => floods.halfOpen(wide, floods.fromMany(), WIDE));
-    await finish(wide);
+    if (openFilesMax() > WIDE + 1_000) await holdAll(book, site, victims);
+    else book.skip("fewer files may be open (ulimit -Hn) than 10,000 connections need", 6);
     book.note = "an honest client beside each";
   } finally {
     const rows = victims.flatMap((victim) => victim.rows);
