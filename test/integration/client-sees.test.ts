@@ -380,7 +380,7 @@ describe("a read in flight on a replica that is killed", { timeout: 120_000 }, (
     const [, port = ""] = await reader.simple("SELECT inet_server_port()");
     const replica = cluster.members.find((member) => `D ${member.port}` === port);
     expect(await cluster.replicas()).toContain(replica?.name);
-    await cluster.killPostgres(replica?.name ?? "");
+    await cluster.killPostgres(replica?.name ?? "", true);
     expect(await reader.simple("SELECT 1")).toEqual(LOST);
     expect(await reader.simple("SELECT 1")).toEqual(ABORTED);
     expect(await reader.simple("ROLLBACK")).toEqual(["C ROLLBACK", "Z I"]);

@@ -211,8 +211,8 @@ export class Cluster {
     return output;
   }
 
-  async killPostgres(name: string): Promise<void> {
-    await this.member(name).killPostgres();
+  async killPostgres(name: string, withChildren = false): Promise<void> {
+    await this.member(name).killPostgres(withChildren);
   }
 
   async killPatroni(name: string): Promise<void> {

@@ -112,12 +112,16 @@ export class PatroniMember {
     await gone(pids);
   }
 
-  /** kill -9 of the postmaster; its children notice and leave. Patroni lives on and will start it again in place. */
-  async killPostgres(): Promise<void> {
+  /**
+   * kill -9 of the postmaster; its children notice and leave, waited for only `withChildren`: until then one may still answer. Patroni lives
+   * on and will start it again in place.
+   */
+  async killPostgres(withChildren = false): Promise<void> {
     const pid = this.#postmaster();
     if (pid === null) throw new Error(`${this.name} has no running PostgreSQL`);
+    const children = withChildren ? childrenOf(pid) : [];
     signal(pid, "SIGKILL");
-    await gone([pid]);
+    await gone([pid, ...children]);
   }
 
   /** kill -9 of Patroni alone: PostgreSQL lives on, unsupervised. */
