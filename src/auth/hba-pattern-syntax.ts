@@ -242,8 +242,8 @@ class Reader {
       tests.push(this.#bracketItem());
     }
     this.#next();
-    const any: Test = (letter) => tests.some((test) => test(letter));
-    return negated ? not(any) : any;
+    const listed: Test = (letter) => tests.some((test) => test(letter));
+    return negated ? not(listed) : listed;
   }
 
   #bracketItem(): Test {

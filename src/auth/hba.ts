@@ -2,7 +2,6 @@
 // (https://www.postgresql.org/docs/current/auth-pg-hba-conf.html). PostgreSQL's words, whichever file it was.
 
 import { ProxyError } from "../core/errors.ts";
-import { ACCESS_LINES_MAX } from "../core/limits.ts";
 import {
   type AccessDecision,
   type AccessRequest,
@@ -11,10 +10,11 @@ import {
   certificateMissing,
   clearTextRefusal,
 } from "./access.ts";
+import { readLines } from "./hba-lines.ts";
 import { cutName, namesMatch } from "./hba-names.ts";
 import { addressBytes, cidrNetwork, inNetwork, maskOf } from "./hba-networks.ts";
 import { type CertificateDemand, type HbaRule, readRule } from "./hba-rule.ts";
-import { type AccessFiles, type FileProblem, readFieldFile } from "./hba-tokens.ts";
+import type { AccessFiles, FileProblem } from "./hba-tokens.ts";
 import type { IdentMaps } from "./ident-map.ts";
 
 export type HbaFile =
@@ -23,22 +23,12 @@ export type HbaFile =
 
 /** Reads `file`, absolute, and what it includes. Every problem of every line. */
 export function readHbaFile(file: string, files: AccessFiles): HbaFile {
-  const { lines, problems: unread } = readFieldFile(file, files);
-  const problems = [...unread];
-  const rules: HbaRule[] = [];
-  for (const line of lines) {
-    if (rules.length >= ACCESS_LINES_MAX) {
-      const message = `is beyond the limit of ${ACCESS_LINES_MAX} rules`;
-      problems.push({ file: line.file, line: line.line, message, remedy: "list users and addresses in fewer lines" });
-      break;
-    }
-    const rule = readRule(line);
-    if (rule.ok) rules.push(rule.value);
-    else problems.push({ file: line.file, line: line.line, message: rule.message, remedy: rule.remedy });
-  }
+  const terms = { called: "rules", remedy: "list users and addresses in fewer lines" };
+  const { values: rules, problems } = readLines(file, files, terms, readRule);
   // PostgreSQL, too, does not take a file that would let nobody in.
   if (rules.length === 0 && problems.length === 0) {
-    problems.push({ file, line: 0, message: "has no rule, and would let nobody in", remedy: "write one" });
+    const message = "has no rule, and would let nobody in";
+    return { ok: false, problems: [{ file, line: 0, message, remedy: "write one" }] };
   }
   return problems.length === 0 ? { ok: true, rules } : { ok: false, problems };
 }

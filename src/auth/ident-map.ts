@@ -1,9 +1,9 @@
 // User name maps, PostgreSQL's pg_ident.conf: which names in a certificate may log in as which users
 // (https://www.postgresql.org/docs/current/auth-username-maps.html).
 
-import { ACCESS_LINES_MAX } from "../core/limits.ts";
+import { readLines } from "./hba-lines.ts";
 import { fault, type NameWord, namesMatch, type Read, readNames } from "./hba-names.ts";
-import { type AccessFiles, type FieldLine, type FileProblem, readFieldFile, type Token } from "./hba-tokens.ts";
+import type { AccessFiles, FieldLine, FileProblem, Token } from "./hba-tokens.ts";
 
 interface IdentLine {
   readonly map: string;
@@ -64,19 +64,8 @@ function judge(
 const isUser = (wanted: NameWord, user: string): boolean => namesMatch([wanted], user, () => true);
 
 export function readIdentFile(file: string, files: AccessFiles): IdentFile {
-  const { lines: written, problems: unread } = readFieldFile(file, files);
-  const problems = [...unread];
-  const lines: IdentLine[] = [];
-  for (const each of written) {
-    if (lines.length >= ACCESS_LINES_MAX) {
-      const message = `is beyond the limit of ${ACCESS_LINES_MAX} lines`;
-      problems.push({ file: each.file, line: each.line, message, remedy: "use a regular expression" });
-      break;
-    }
-    const line = readLine(each);
-    if (line.ok) lines.push(line.value);
-    else problems.push({ file: each.file, line: each.line, message: line.message, remedy: line.remedy });
-  }
+  const terms = { called: "lines", remedy: "use a regular expression" };
+  const { values: lines, problems } = readLines(file, files, terms, readLine);
   return problems.length === 0 ? { ok: true, maps: new IdentMaps(lines) } : { ok: false, problems };
 }
 

@@ -3,6 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { AUTH_QUERY_DEFAULT, type AuthQuerySettings, authTerms } from "../../../src/auth/auth-query-settings.ts";
 import type { Secret } from "../../../src/auth/secret.ts";
+import { noAuthQuery } from "../../../src/config/auth-query.ts";
 
 const own: Secret = { kind: "plain", password: "own" };
 const listed: Secret = { kind: "plain", password: "listed" };
@@ -10,18 +11,9 @@ const users = new Map([
   ["asker", listed],
   ["other", listed],
 ]);
-const none: AuthQuerySettings = {
-  user: null,
-  secret: null,
-  query: null,
-  dbname: null,
-  ageMaxMs: 0,
-  staleMaxMs: 0,
-  databases: new Map(),
-};
 const nothing = { user: null, query: null, dbname: null };
 const terms = (settings: Partial<AuthQuerySettings>, database = "shop") =>
-  authTerms({ ...none, ...settings }, database, users, (name) => `${name}_pg`);
+  authTerms({ ...noAuthQuery, ...settings }, database, users, (name) => `${name}_pg`);
 
 describe("users of a database", () => {
   test("are not asked for without auth_user", () => {
